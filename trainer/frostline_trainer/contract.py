@@ -1,0 +1,384 @@
+"""The contract between operator and trainer: what goes in, what shows live, what comes out.
+
+It is the one module that both sides import, so it depends on pydantic only. Field names are snake_case in Python and
+camelCase in JSON and YAML, because the model, data and training sections are the same objects that a person writes in
+an `HPOStudy` manifest.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
+from pydantic.alias_generators import to_camel
+
+RUN_ENV = "FROSTLINE_RUN"
+"""Environment variable that holds the `RunSpec` as one JSON document (or `@/path/to/file`)."""
+LAYERS_ENV = "FROSTLINE_LAYERS"
+"""Overrides `RunSpec.layers`, so that an admission step can bind z after the pod was made (downward API)."""
+RESULT_ENV = "FROSTLINE_RESULT"
+"""Where the `RunResult` goes; by default the Kubernetes termination log."""
+TERMINATION_LOG = "/dev/termination-log"
+RESULT_LIMIT_BYTES = 4096
+"""Kubernetes truncates a termination message at 4096 bytes; a truncated JSON document is no document."""
+MAX_TRIALS_PER_RUN = 16
+"""So many trial results fit `RESULT_LIMIT_BYTES` with names of 63 characters."""
+
+Scalar = bool | int | float | str
+"""What a hyperparameter's value may be."""
+
+
+class ExitCode(enum.IntEnum):
+    """How a run ended, for the operator (podFailurePolicy acts on these)."""
+
+    DONE = 0
+    OUT_OF_MEMORY = 42
+    """The device's memory did not suffice: retry with fewer layers or in a larger class, and tighten the profile."""
+    STUDY_FAULT = 43
+    """The study itself is at fault (bad model, bad data, bad entrypoint): never retried."""
+    STOPPED = 143
+    """Stopped by SIGTERM or SIGINT with a checkpoint: resumed, not charged as a failure."""
+
+
+class MetricName:
+    """Names of what the trainer exposes at `/metrics`; labels are `METRIC_LABELS` and never hyperparameter values."""
+
+    OBJECTIVE = "frostline_trial_objective"
+    LOSS = "frostline_trial_loss"
+    TOKENS = "frostline_trial_tokens_total"
+    STEP = "frostline_trial_step"
+    STEP_SECONDS = "frostline_trial_step_seconds"
+    MEMORY_PEAK = "frostline_trial_gpu_memory_peak_bytes"
+    LAYERS = "frostline_trial_trainable_layers"
+    FINISHED = "frostline_trial_finished"
+
+
+METRIC_LABELS = ("study", "study_uid", "trial", "rung")
+
+
+class Section(BaseModel):
+    """Base of everything a person may write: strict types, unknown keys are errors, immutable once read."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+    )
+
+
+# --- model ------------------------------------------------------------------------------------------------------------
+
+Family = Literal["CausalLM", "Vision", "MLP", "Custom"]
+
+
+class ModelSpec(Section):
+    """The network to tune. Which fields apply depends on `family`."""
+
+    family: Family
+    """CausalLM: any Hugging Face causal language model. Vision: any torchvision classifier. MLP: a plain multilayer
+    perceptron. Custom: your own code, named by `entrypoint`."""
+    name: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    """Vision: the torchvision builder, such as `resnet18` or `vit_l_16`."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """CausalLM: fields of the Hugging Face config, `model_type` first (for instance `model_type: gpt2`, `n_layer: 8`).
+    Vision: keyword arguments of the torchvision builder. Custom: handed to the entrypoint as it is."""
+    pretrained: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    """Path to weights to start from: a Hugging Face model folder (CausalLM) or a safetensors file (Vision, MLP). Without
+    it the network starts from random weights drawn from the study's seed."""
+    hidden: Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(max_length=1024)] = Field(default_factory=list)
+    """MLP: widths of the hidden layers, input to output."""
+    activation: Literal["relu", "gelu", "tanh", "silu"] = "relu"
+    """MLP: activation between layers."""
+    entrypoint: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", max_length=512)] | None = None
+    """Custom: `package.module:function`, called with a `frostline_trainer.Trial`."""
+
+    @model_validator(mode="after")
+    def _fields_match_family(self) -> ModelSpec:
+        if self.family == "CausalLM" and not (self.pretrained or "model_type" in self.config):
+            raise ValueError(
+                "a CausalLM needs config.model_type (such as gpt2, with n_layer, n_embd, n_head) or pretrained (a folder)"
+            )
+        if self.family == "Vision" and not self.name:
+            raise ValueError("a Vision model needs name, a torchvision builder such as resnet18")
+        if self.family == "MLP" and not self.hidden:
+            raise ValueError("an MLP needs hidden, the widths of its hidden layers, such as [256, 256, 256]")
+        if self.family == "Custom" and not self.entrypoint:
+            raise ValueError("a Custom model needs entrypoint, written package.module:function")
+        if self.family != "Custom" and self.entrypoint:
+            raise ValueError("entrypoint is for family Custom only; remove it or set family: Custom")
+        return self
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+class DataSpec(Section):
+    """Where the training data comes from. Exactly one of `builtin` and `path` (Custom models may have neither)."""
+
+    kind: Literal["Text", "Images", "Table", "None"]
+    """Text for language models, Images for classifiers, Table for MLPs, None when a custom entrypoint brings its own."""
+    builtin: Literal["python-docs", "digits", "breast-cancer"] | None = None
+    """Small real data that comes inside a package, for trying things out: `python-docs` (English text of Python's own
+    documentation), `digits` (1,797 images of 8 x 8 pixels), `breast-cancer` (569 rows of 30 measurements)."""
+    path: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    """Text: a file, a folder of text files, or a folder saved by Hugging Face `datasets`. Images: an ImageFolder
+    (one folder per class), a torchvision data set's root (with `torchvision`), or an .npz with `x` and `y`. Table: a .csv
+    or an .npz with `x` and `y`."""
+    torchvision: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    """Images: name of a torchvision data set found under `path`, such as CIFAR100. Nothing is downloaded."""
+    tokenizer: Annotated[str, Field(min_length=1, max_length=4096)] = "bytes"
+    """Text: `bytes` (256 symbols, no vocabulary) or the path of a Hugging Face tokenizer."""
+    text_column: Annotated[str, Field(min_length=1, max_length=256)] = "text"
+    """Text: the column that holds the text, for a `datasets` folder."""
+    target_column: Annotated[str, Field(min_length=1, max_length=256)] = "target"
+    """Table: the .csv column to predict (a class label)."""
+    image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    """Images: side in pixels that images are resized to; by default as they are."""
+    augment: bool = False
+    """Images: random crops and horizontal flips. Inputs then differ in each pass, so nothing of the prefix is cached."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share held out for validation when the data has no split of its own."""
+    validation_limit: Annotated[int, Field(ge=1)] | None = None
+    """At most so many validation tokens (or samples) per evaluation; by default all of the held-out part."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataSpec:
+        if self.kind == "None":
+            if self.builtin or self.path:
+                raise ValueError("kind None takes no builtin and no path: the entrypoint brings its own data")
+            return self
+        if (self.builtin is None) == (self.path is None):
+            raise ValueError("give exactly one of builtin and path")
+        kinds = {"python-docs": "Text", "digits": "Images", "breast-cancer": "Table"}
+        if self.builtin and kinds[self.builtin] != self.kind:
+            raise ValueError(f"builtin {self.builtin} is of kind {kinds[self.builtin]}; set kind: {kinds[self.builtin]}")
+        return self
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class OptimizerSpec(Section):
+    """How the trainable layers are updated. Every field is a usual target of a hyperparameter's `bind`."""
+
+    name: Literal["AdamW", "Adam", "SGD", "Adafactor", "AdamW8bit"] = "AdamW"
+    lr: Annotated[float, Field(gt=0, le=1e3)] = 1e-3
+    """Peak learning rate."""
+    weight_decay: Annotated[float, Field(ge=0, le=1e3)] = 0.0
+    """Decoupled for AdamW; applied to matrices only, never to biases and norms."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    eps: Annotated[float, Field(gt=0, le=1)] = 1e-8
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """SGD only."""
+    nesterov: bool = False
+    """SGD only."""
+    fused: bool | None = None
+    """Use the fused kernel, which saves a temporary as large as the trainable part. By default where it exists."""
+
+
+class ScheduleSpec(Section):
+    """Learning rate over the tokens (or samples) seen."""
+
+    name: Literal["Constant", "Cosine", "Linear"] = "Cosine"
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the horizon over which the learning rate rises linearly from zero."""
+    final: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Learning rate at the horizon, as a share of the peak."""
+
+
+class TrainingSpec(Section):
+    """How a trial is trained. Any field may be bound to a hyperparameter by its path, such as training.optimizer.lr."""
+
+    batch_size: Annotated[int, Field(ge=1, le=1_048_576)] = 8
+    """Sequences (or samples) per optimizer step and accumulation step."""
+    accumulation: Annotated[int, Field(ge=1, le=65536)] = 1
+    """Micro-batches per optimizer step."""
+    sequence_length: Annotated[int, Field(ge=2, le=1_048_576)] = 256
+    """Tokens per sequence (language models)."""
+    optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec)
+    schedule: ScheduleSpec = Field(default_factory=ScheduleSpec)
+    precision: Precision = "fp32"
+    """Precision of the trainable part's compute; weights and optimizer state stay in fp32."""
+    prefix_precision: Literal["fp32", "bf16"] = "fp32"
+    """Precision in which the frozen prefix is stored and run. bf16 halves its memory; it changes the features a little."""
+    gradient_clipping: Annotated[float, Field(gt=0)] | None = None
+    """Largest norm of the gradient; unset for no clipping."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Training loss only; validation is always measured without."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Sets the dropout of the trainable part; unset keeps the model's own. The frozen prefix never drops."""
+    activation_checkpointing: bool = False
+    """Recompute the trainable blocks' activations in the backward pass: less memory, about a third more compute."""
+
+
+# --- in: the run ------------------------------------------------------------------------------------------------------
+
+
+class CheckpointRef(Section):
+    """Where an earlier rung of a trial left off."""
+
+    path: str
+    """Relative to `RunSpec.checkpoint`."""
+    layers: Annotated[int, Field(ge=1)]
+    """z of the checkpoint: it holds the last z layers only."""
+    tokens: Annotated[int, Field(ge=0)]
+    """Tokens (or samples) seen so far."""
+
+
+class TrialSpec(Section):
+    """One trial's part of a run."""
+
+    name: Annotated[str, Field(min_length=1, max_length=63)]
+    hyperparameters: dict[str, Scalar] = Field(default_factory=dict)
+    """As sampled, for custom entrypoints and logs; never a metric label."""
+    training: TrainingSpec = Field(default_factory=TrainingSpec)
+    """With this trial's hyperparameters already bound."""
+    parent: CheckpointRef | None = None
+    """Continue from here (promotion Continue, or a run that was stopped); else start afresh."""
+
+
+class RunSpec(Section):
+    """One run: what one trainer pod or process does. All trials of a run share model, data, seed and layers."""
+
+    study: Annotated[str, Field(min_length=1, max_length=63)]
+    study_uid: Annotated[str, Field(min_length=1, max_length=64)]
+    """Tells this study's series from those of one that was deleted and made again under the same name."""
+    run: Annotated[str, Field(min_length=1, max_length=63)]
+    rung: Annotated[int, Field(ge=0)]
+    layers: Annotated[int, Field(ge=1)]
+    """z: how many units, counted from the output, are trained."""
+    tokens: Annotated[int, Field(ge=1)]
+    """Tokens (or samples) that each trial has seen at the end of this rung, those of its parents included."""
+    horizon: Annotated[int, Field(ge=1)]
+    """Tokens over which the learning-rate schedule extends."""
+    trials: Annotated[list[TrialSpec], Field(min_length=1, max_length=MAX_TRIALS_PER_RUN)]
+    model: ModelSpec
+    data: DataSpec
+    metric: Annotated[str, Field(min_length=1, max_length=63)] = "loss"
+    """What is reported as the objective: `loss`, `perplexity`, `accuracy`, `error`, or a custom entrypoint's own name."""
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    """Seeds initial weights, data order and dropout: the same for all trials of a study, so that prefixes are shared."""
+    evaluations: Annotated[int, Field(ge=1, le=1000)] = 4
+    """Validation passes spread evenly over the run's tokens, the last one at its end."""
+    checkpoint: str
+    """Folder or fsspec URL under which checkpoints are written, one folder per trial and rung."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9090
+    """0 lets the system choose; the port is then in the log's first line and in `metricsFile`."""
+    metrics_file: str | None = None
+    """The trainer writes `host:port` of its /metrics here once it listens."""
+    linger_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """How long /metrics stays up after the last value, so that a scraper sees it; POST /release ends it early."""
+    memory_limit: Annotated[int, Field(ge=1)] | None = None
+    """Bytes that this run may hold on its device. On a CPU the trainer enforces it by its own count of live tensors."""
+    cache_bytes: Annotated[int, Field(ge=0)] = 0
+    """Bound of the prefix cache in host memory; 0 turns it off."""
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> RunSpec:
+        names = [trial.name for trial in self.trials]
+        if len(set(names)) != len(names):
+            raise ValueError("trial names within a run must differ")
+        return self
+
+
+# --- out: the result --------------------------------------------------------------------------------------------------
+
+Reason = Literal["Completed", "Diverged", "Stopped", "OutOfMemory", "Fault", "Deadline"]
+
+
+class TrialResult(Section):
+    """What became of one trial in one run."""
+
+    name: str
+    reason: Reason
+    """Completed: trained to the rung's tokens. Diverged: the loss was not finite; the trial ended early and ranks last.
+    Stopped: by SIGTERM, continue from the checkpoint. OutOfMemory, Fault: of the whole run."""
+    objective: float | None = None
+    """Last value of the study's metric; None where there is none. NaN and infinities travel as strings."""
+    tokens: Annotated[int, Field(ge=0)] = 0
+    checkpoint: str | None = None
+    """Relative to `RunSpec.checkpoint`; None where nothing was written."""
+    checkpoint_bytes: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return float(value) if value in ("NaN", "Infinity", "-Infinity") else value
+
+    @field_serializer("objective", when_used="json")
+    def _to_text(self, value: float | None) -> float | str | None:
+        if value is None or math.isfinite(value):
+            return value
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+
+
+class RunResult(Section):
+    """The durable record of a run, written atomically at its end (termination log), at most `RESULT_LIMIT_BYTES`."""
+
+    run: str
+    layers: Annotated[int, Field(ge=1)]
+    exit_code: ExitCode
+    trials: list[TrialResult]
+    peak_bytes: Annotated[int, Field(ge=0)] = 0
+    """Peak of the bytes allocated on the device (torch.cuda.max_memory_allocated; on a CPU the tracker's count, else 0)."""
+    reserved_bytes: Annotated[int, Field(ge=0)] = 0
+    """Peak of the bytes the caching allocator held."""
+    device_bytes: Annotated[int, Field(ge=0)] = 0
+    """Total memory of the device, 0 where there is no accelerator."""
+    device: str = "cpu"
+    """Product name of the accelerator, or cpu."""
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+    """From the process's start to its result, lingering excluded: what the run is charged."""
+    train_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Of these, in training and validation: what the cost model learns its speed from."""
+    message: Annotated[str, Field(max_length=1024)] = ""
+    """For people: what went wrong and what would help."""
+
+    def to_json(self) -> str:
+        """One line of JSON within `RESULT_LIMIT_BYTES`; the message is shortened first where it does not fit."""
+        text = self.model_dump_json(by_alias=True, exclude_defaults=True)
+        excess = len(text.encode()) - RESULT_LIMIT_BYTES
+        if excess <= 0:
+            return text
+        kept = self.message.encode()[: max(0, len(self.message.encode()) - excess - 16)].decode(errors="ignore")
+        return self.model_copy(update={"message": kept}).model_dump_json(by_alias=True, exclude_defaults=True)
+
+
+# --- what the model costs ---------------------------------------------------------------------------------------------
+
+
+class ModelProfile(Section):
+    """What a model costs at each z, computed once per model by `python -m frostline_trainer profile`.
+
+    Lists are indexed by z - 1: entry 0 is for z = 1 (only the output unit trains), entry L - 1 for the whole network.
+    FLOPs are per token (per sample for images and tables), one multiply-add counted as two.
+    """
+
+    hash: str
+    """Of everything the profile depends on, so that it can be cached."""
+    layers: Annotated[int, Field(ge=1)]
+    """L: number of units from the input's to the output's."""
+    unit: Literal["tokens", "samples"]
+    parameters: Annotated[list[int], Field(min_length=1)]
+    """Trainable parameters at z."""
+    prefix_flops: list[float]
+    """Forward pass of the frozen prefix at z: paid once per batch by all trials of a run."""
+    suffix_flops: list[float]
+    """Forward and backward pass of the trainable part at z: paid by each trial."""
+    step_tokens: Annotated[int, Field(ge=1)]
+    """Tokens (or samples) per optimizer step at the study's batch size."""
+
+    @model_validator(mode="after")
+    def _one_entry_per_layer(self) -> ModelProfile:
+        for name in ("parameters", "prefix_flops", "suffix_flops"):
+            if len(getattr(self, name)) != self.layers:
+                raise ValueError(f"{name} must have {self.layers} entries, one per z")
+        return self
