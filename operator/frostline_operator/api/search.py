@@ -1,0 +1,182 @@
+"""How the space is searched, over which fidelities, for what goal, and within what budget."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from frostline_trainer.contract import Scalar, Section
+from pydantic import Field, model_validator
+
+from frostline_operator.api.quantity import Bytes, Duration
+
+
+class Objective(Section):
+    """What a good configuration is."""
+
+    metric: Annotated[str, Field(min_length=1, max_length=63)] = "loss"
+    """`loss`, `perplexity`, `accuracy` or `error` on held-out data, or a name that your entrypoint reports."""
+    direction: Literal["Minimize", "Maximize"] = "Minimize"
+    goal: float | None = None
+    """A value at the highest rung that is good enough: reaching it ends the study."""
+
+
+class SearchSpec(Section):
+    """Which configurations are tried, and by which schedule they are dropped or promoted."""
+
+    algorithm: Literal["SuccessiveHalving", "Hyperband", "ASHA"] = "ASHA"
+    """SuccessiveHalving waits for a whole rung before promoting; its outcome does not depend on the order in which
+    results arrive. Hyperband runs several such brackets, from many short trials to few long ones. ASHA promotes as soon
+    as a trial is among the best 1/eta of its rung, so no GPU waits."""
+    sampler: Literal["Random", "Sobol", "Grid"] = "Random"
+    """How new configurations are drawn. Grid goes through all combinations (`gridPoints` per continuous range)."""
+    grid_points: Annotated[int, Field(ge=2, le=1000)] = 5
+    """Grid: points per range without a step."""
+    initial: Annotated[list[dict[str, Scalar]], Field(max_length=1000)] = Field(default_factory=list)
+    """Configurations to try first, such as the one used today. Parameters left out are sampled."""
+    eta: Annotated[int, Field(ge=2, le=16)] = 2
+    """One in eta trials is promoted, and each rung has eta times the tokens (and layers) of the one below."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Same seed, same study: sampling, initial weights and data order all derive from it."""
+    trials: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Configurations in the lowest rung (for Hyperband, of the widest bracket's). Without it, as many as the budget
+    pays for."""
+    parallelism: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """Runs at a time."""
+    max_trials_per_run: Annotated[int, Field(ge=1, le=16)] = 16
+    """At most so many trials of a rung share one run and its frozen prefix. 1 turns packing off."""
+
+
+class LayerRange(Section):
+    """How many layers (z, counted from the output) train at the lowest and at the highest rung."""
+
+    min: Annotated[int, Field(ge=1)] | Literal["All"] = 1
+    """Lowest rung. `All` trains every layer at every rung: classic halving over tokens only."""
+    max: Annotated[int, Field(ge=1)] | Literal["All"] = "All"
+    """Highest rung; `All` is the whole network."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LayerRange:
+        if isinstance(self.min, int) and isinstance(self.max, int) and self.min > self.max:
+            raise ValueError(f"min ({self.min}) must not be above max ({self.max})")
+        if self.min == "All" and self.max != "All":
+            raise ValueError("min: All trains every layer at every rung, so max must be All too; remove max")
+        return self
+
+
+class AmountRange(Section):
+    """How many tokens (or samples) a trial has seen at the end of the lowest and of the highest rung."""
+
+    max: Annotated[int, Field(ge=1)]
+    """Highest rung: what you would train a configuration with today."""
+    min: Annotated[int, Field(ge=1)] | Literal["All"] | None = None
+    """Lowest rung. Without it there are as many rungs as the layers need, four at most. `All` gives every rung the same
+    amount: halving over layers only."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AmountRange:
+        if isinstance(self.min, int) and self.min > self.max:
+            raise ValueError(f"min ({self.min}) must not be above max ({self.max})")
+        return self
+
+
+class RungSpec(Section):
+    """One explicit step of the schedule."""
+
+    layers: Annotated[int, Field(ge=1)] | Literal["All"]
+    tokens: Annotated[int, Field(ge=1)]
+    """Tokens, or samples, that a trial has seen at this rung's end."""
+
+
+class FidelitySpec(Section):
+    """What grows from rung to rung: layers, and tokens (language models) or samples (images and tables)."""
+
+    layers: LayerRange = Field(default_factory=LayerRange)
+    tokens: AmountRange | None = None
+    samples: AmountRange | None = None
+    rungs: Annotated[list[RungSpec], Field(min_length=1, max_length=32)] | None = None
+    """The schedule given step by step, instead of ranges."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> FidelitySpec:
+        if self.rungs is not None:
+            if self.tokens or self.samples or "layers" in self.model_fields_set:
+                raise ValueError("rungs is the whole schedule; remove layers, tokens and samples beside it")
+            amounts = [rung.tokens for rung in self.rungs]
+            if any(a > b for a, b in zip(amounts, amounts[1:], strict=False)):
+                raise ValueError("rungs must ascend: each needs at least the tokens of the one before")
+            depths = [float("inf") if rung.layers == "All" else rung.layers for rung in self.rungs]
+            if any(a > b for a, b in zip(depths, depths[1:], strict=False)):
+                raise ValueError("rungs must ascend: each needs at least the layers of the one before")
+            steps = list(zip(depths, amounts, strict=True))
+            if any(a == b for a, b in zip(steps, steps[1:], strict=False)):
+                raise ValueError("rungs must ascend: two neighbours are the same; remove one")
+        elif (self.tokens is None) == (self.samples is None):
+            raise ValueError("give tokens (language models) or samples (images, tables), or rungs")
+        return self
+
+
+class TrustSpec(Section):
+    """When a low rung is no longer believed: its ranking must agree with the next rung's."""
+
+    threshold: Annotated[float, Field(ge=-1, le=1)] = 0.3
+    """Spearman rank correlation between adjacent rungs below which the study gets the condition FidelityUntrusted."""
+    min_trials: Annotated[int, Field(ge=3, le=1000)] = 5
+    """So many trials must have reached both rungs before the correlation counts."""
+    on_untrusted: Literal["Report", "RaiseLowestRung"] = "Report"
+    """RaiseLowestRung: new trials start one rung higher."""
+
+
+class Price(Section):
+    """What an hour on one GPU of a memory class costs."""
+
+    memory_class: Annotated[str, Field(min_length=1, max_length=63)]
+    """Name of the class: `8Gi`, `24Gi` and so on, or as declared under placement."""
+    per_hour: Annotated[float, Field(ge=0)]
+
+
+class BudgetSpec(Section):
+    """Where the study stops. Any of the limits may be given; the first one reached counts, and none is overshot."""
+
+    trials: Annotated[int, Field(ge=1)] | None = None
+    """Configurations started."""
+    tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens (or samples) trained on, over all trials."""
+    gpu_seconds: Annotated[int, Field(ge=1)] | None = None
+    """Seconds that runs hold a device, added up."""
+    wall_clock: Duration | None = None
+    """From the study's start to its end."""
+    cost: Annotated[float, Field(gt=0)] | None = None
+    """In the unit of `prices`."""
+    prices: Annotated[list[Price], Field(max_length=64)] = Field(default_factory=list)
+    on_exhausted: Literal["Finish", "Stop"] = "Finish"
+    """Once spent, no run starts; running ones finish their rung, or are stopped with a checkpoint."""
+
+    @model_validator(mode="after")
+    def _cost_needs_prices(self) -> BudgetSpec:
+        if self.cost is not None and not self.prices:
+            raise ValueError("cost needs prices: a perHour for each memory class")
+        names = [price.memory_class for price in self.prices]
+        if len(set(names)) != len(names):
+            raise ValueError("prices names a memory class twice; keep one")
+        return self
+
+
+class PlacementSpec(Section):
+    """How runs are matched to GPUs by memory."""
+
+    headroom: Annotated[float, Field(ge=0, le=2)] = 0.05
+    """Share added to the predicted peak before it is compared with a GPU's usable memory."""
+    degrade: bool = False
+    """Let a run take a smaller class with fewer layers when the fitting one is full. Such results are ranked among
+    themselves only."""
+    usable_memory: Bytes | None = None
+    """Of each GPU, instead of what is discovered; for tests and shared cards."""
+
+
+class MetricsSpec(Section):
+    """Where the scores that decide come from."""
+
+    source: Literal["Scrape", "Prometheus"] = "Scrape"
+    """Scrape reads the trainers' /metrics directly; Prometheus asks a Prometheus that scrapes them."""
+    interval: Duration = "5s"
+    """Between scrapes."""
