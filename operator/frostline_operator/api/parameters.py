@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from frostline_trainer.contract import Scalar, Section
 from pydantic import Field, model_validator
+
+from frostline_trainer.contract import Scalar, Section
 
 ParameterName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", max_length=63)]
 
@@ -38,9 +39,9 @@ class Parameter(Section):
     value: Scalar | None = None
     """Constant: its value."""
     bind: Annotated[str, Field(pattern=r"^(model|training|data)\.[A-Za-z0-9_.]+$", max_length=253)] | None = None
-    """The field that takes the value, such as `training.optimizer.lr` or `model.config.n_embd`. Without it the value only
-    reaches custom entrypoints, as `trial.hyperparameters[name]`; for built-in families, a name that is a field's own
-    name in `training.optimizer`, `training.schedule` or `training` (such as `lr`) is bound to it."""
+    """The field that takes the value, such as `training.optimizer.lr` or `model.config.n_embd`. Without it, a name that
+    is a field's own name in `training.optimizer`, `training.schedule` or `training` (such as `lr`) is bound to that
+    field; any other name reaches custom entrypoints only, as `trial.hyperparameters[name]`."""
     when: Condition | None = None
     """Exists only under this condition on an earlier parameter; elsewhere the bound field keeps its own value."""
 

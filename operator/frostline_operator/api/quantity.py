@@ -58,5 +58,7 @@ def _checked_duration(text: str) -> str:
 
 Bytes = Annotated[str, Field(pattern=_BYTES.pattern), AfterValidator(_checked_bytes)]
 """An amount of memory as text, such as `24Gi`."""
-Duration = Annotated[str, Field(pattern=r"^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$"), AfterValidator(_checked_duration)]
+Duration = Annotated[
+    str, Field(pattern=r"^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$"), AfterValidator(_checked_duration)
+]
 """A length of time as text, such as `1h30m`."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Literal
 
-from frostline_trainer.contract import Scalar, Section
 from pydantic import Field, model_validator
 
 from frostline_operator.api.quantity import Bytes, Duration
+from frostline_trainer.contract import Scalar, Section
 
 
 class Objective(Section):
@@ -102,13 +103,13 @@ class FidelitySpec(Section):
             if self.tokens or self.samples or "layers" in self.model_fields_set:
                 raise ValueError("rungs is the whole schedule; remove layers, tokens and samples beside it")
             amounts = [rung.tokens for rung in self.rungs]
-            if any(a > b for a, b in zip(amounts, amounts[1:], strict=False)):
+            if any(a > b for a, b in itertools.pairwise(amounts)):
                 raise ValueError("rungs must ascend: each needs at least the tokens of the one before")
             depths = [float("inf") if rung.layers == "All" else rung.layers for rung in self.rungs]
-            if any(a > b for a, b in zip(depths, depths[1:], strict=False)):
+            if any(a > b for a, b in itertools.pairwise(depths)):
                 raise ValueError("rungs must ascend: each needs at least the layers of the one before")
             steps = list(zip(depths, amounts, strict=True))
-            if any(a == b for a, b in zip(steps, steps[1:], strict=False)):
+            if any(a == b for a, b in itertools.pairwise(steps)):
                 raise ValueError("rungs must ascend: two neighbours are the same; remove one")
         elif (self.tokens is None) == (self.samples is None):
             raise ValueError("give tokens (language models) or samples (images, tables), or rungs")

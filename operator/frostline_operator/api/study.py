@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from frostline_trainer.contract import DataSpec, ModelSpec, Section, TrainingSpec
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
@@ -18,6 +17,7 @@ from frostline_operator.api.search import (
     SearchSpec,
     TrustSpec,
 )
+from frostline_trainer.contract import DataSpec, ModelSpec, Section, TrainingSpec
 
 GROUP = "hpo.frostline.dev"
 VERSION = "v1alpha1"
@@ -63,13 +63,15 @@ class HPOStudySpec(Section):
         parent = earlier.get(parameter.when.parameter)
         if parent is None:
             raise ValueError(
-                f"parameters.{parameter.name}.when refers to {parameter.when.parameter!r}, which is not declared before it"
+                f"parameters.{parameter.name}.when refers to {parameter.when.parameter!r}, "
+                "which is not declared before it"
             )
         if parent.values is not None:
             unknown = [value for value in parameter.when.values if value not in parent.values]
             if unknown:
                 raise ValueError(
-                    f"parameters.{parameter.name}.when: {parent.name} never is {unknown[0]!r}; it is one of {parent.values}"
+                    f"parameters.{parameter.name}.when: {parent.name} never is {unknown[0]!r}; "
+                    f"it is one of {parent.values}"
                 )
 
     @model_validator(mode="after")
