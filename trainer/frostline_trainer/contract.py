@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 from pydantic.alias_generators import to_camel
@@ -58,6 +59,18 @@ class MetricName:
 METRIC_LABELS = ("study", "study_uid", "trial", "rung")
 
 
+FieldPath = tuple[str | int, ...]
+"""Where something is below a section: field names as written in YAML, and list indices."""
+
+
+class SectionError(ValueError):
+    """What is wrong between the fields of one section: everything at once, each with the field to change."""
+
+    def __init__(self, problems: Iterable[tuple[FieldPath, str]]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{'.'.join(map(str, path))}: {text}" for path, text in self.problems))
+
+
 class Section(BaseModel):
     """Base of everything a person may write: strict types, unknown keys are errors, immutable once read."""
 
@@ -69,6 +82,20 @@ class Section(BaseModel):
         strict=True,
         use_attribute_docstrings=True,
     )
+
+    def problems(self) -> Iterator[tuple[FieldPath, str]]:
+        """What is wrong between fields that are right by themselves: where, and what to do about it.
+
+        Overridden by sections that have such rules; checked whenever a section is made.
+        """
+        yield from ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        found = tuple(self.problems())
+        if found:
+            raise SectionError(found)
+        return self
 
 
 # --- model ------------------------------------------------------------------------------------------------------------
@@ -88,8 +115,8 @@ class ModelSpec(Section):
     """CausalLM: fields of the Hugging Face config, `model_type` first (for instance `model_type: gpt2`, `n_layer: 8`).
     Vision: keyword arguments of the torchvision builder. Custom: handed to the entrypoint as it is."""
     pretrained: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
-    """Path to weights to start from: a Hugging Face model folder (CausalLM) or a safetensors file (Vision, MLP). Without
-    it the network starts from random weights drawn from the study's seed."""
+    """Path to weights to start from: a Hugging Face model folder (CausalLM) or a safetensors file (Vision, MLP).
+    Without it the network starts from random weights drawn from the study's seed."""
     hidden: Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(max_length=1024)] = Field(default_factory=list)
     """MLP: widths of the hidden layers, input to output."""
     activation: Literal["relu", "gelu", "tanh", "silu"] = "relu"
@@ -97,21 +124,39 @@ class ModelSpec(Section):
     entrypoint: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", max_length=512)] | None = None
     """Custom: `package.module:function`, called with a `frostline_trainer.Trial`."""
 
-    @model_validator(mode="after")
-    def _fields_match_family(self) -> ModelSpec:
+    def problems(self) -> Iterator[tuple[FieldPath, str]]:
+        """Fields that the family needs and does not have, or has and does not know."""
         if self.family == "CausalLM" and not (self.pretrained or "model_type" in self.config):
-            raise ValueError(
-                "a CausalLM needs config.model_type (such as gpt2, with n_layer, n_embd, n_head) or pretrained (a folder)"
+            yield (
+                ("config",),
+                "a CausalLM needs config.model_type (such as gpt2, with n_layer, n_embd, n_head) or pretrained, a folder",
             )
         if self.family == "Vision" and not self.name:
-            raise ValueError("a Vision model needs name, a torchvision builder such as resnet18")
+            yield ("name",), "a Vision model needs name, a torchvision builder such as resnet18"
         if self.family == "MLP" and not self.hidden:
-            raise ValueError("an MLP needs hidden, the widths of its hidden layers, such as [256, 256, 256]")
+            yield ("hidden",), "an MLP needs hidden, the widths of its hidden layers, such as [256, 256, 256]"
         if self.family == "Custom" and not self.entrypoint:
-            raise ValueError("a Custom model needs entrypoint, written package.module:function")
-        if self.family != "Custom" and self.entrypoint:
-            raise ValueError("entrypoint is for family Custom only; remove it or set family: Custom")
-        return self
+            yield ("entrypoint",), "a Custom model needs entrypoint, written package.module:function"
+        for field, families in _MODEL_FIELDS.items():
+            if self.family not in families and getattr(self, field) != ModelSpec.model_fields[field].get_default(
+                call_default_factory=True
+            ):
+                yield (
+                    (field,),
+                    f"{field} is for family {' or '.join(families)}, not for {self.family}; "
+                    f"remove it or set family: {families[0]}",
+                )
+
+
+_MODEL_FIELDS: dict[str, tuple[Family, ...]] = {
+    "name": ("Vision",),
+    "config": ("CausalLM", "Vision", "Custom"),
+    "pretrained": ("CausalLM", "Vision", "MLP"),
+    "hidden": ("MLP",),
+    "activation": ("MLP",),
+    "entrypoint": ("Custom",),
+}
+"""Which families know a field."""
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -121,14 +166,14 @@ class DataSpec(Section):
     """Where the training data comes from. Exactly one of `builtin` and `path` (Custom models may have neither)."""
 
     kind: Literal["Text", "Images", "Table", "None"]
-    """Text for language models, Images for classifiers, Table for MLPs, None when a custom entrypoint brings its own."""
+    """Text for language models, Images for classifiers, Table for MLPs, None when an entrypoint brings its own."""
     builtin: Literal["python-docs", "digits", "breast-cancer"] | None = None
     """Small real data that comes inside a package, for trying things out: `python-docs` (English text of Python's own
     documentation), `digits` (1,797 images of 8 x 8 pixels), `breast-cancer` (569 rows of 30 measurements)."""
     path: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """Text: a file, a folder of text files, or a folder saved by Hugging Face `datasets`. Images: an ImageFolder
-    (one folder per class), a torchvision data set's root (with `torchvision`), or an .npz with `x` and `y`. Table: a .csv
-    or an .npz with `x` and `y`."""
+    (one folder per class), a torchvision data set's root (with `torchvision`), or an .npz with `x` and `y`. Table: a
+    .csv or an .npz with `x` and `y`."""
     torchvision: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     """Images: name of a torchvision data set found under `path`, such as CIFAR100. Nothing is downloaded."""
     tokenizer: Annotated[str, Field(min_length=1, max_length=4096)] = "bytes"
@@ -140,24 +185,50 @@ class DataSpec(Section):
     image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     """Images: side in pixels that images are resized to; by default as they are."""
     augment: bool = False
-    """Images: random crops and horizontal flips. Inputs then differ in each pass, so nothing of the prefix is cached."""
+    """Images: random crops and horizontal flips. Inputs then differ in each pass, so no prefix is cached."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share held out for validation when the data has no split of its own."""
     validation_limit: Annotated[int, Field(ge=1)] | None = None
     """At most so many validation tokens (or samples) per evaluation; by default all of the held-out part."""
 
-    @model_validator(mode="after")
-    def _one_source(self) -> DataSpec:
+    def problems(self) -> Iterator[tuple[FieldPath, str]]:
+        """No source, two sources, or fields that are for another kind of data."""
         if self.kind == "None":
-            if self.builtin or self.path:
-                raise ValueError("kind None takes no builtin and no path: the entrypoint brings its own data")
-            return self
-        if (self.builtin is None) == (self.path is None):
-            raise ValueError("give exactly one of builtin and path")
-        kinds = {"python-docs": "Text", "digits": "Images", "breast-cancer": "Table"}
-        if self.builtin and kinds[self.builtin] != self.kind:
-            raise ValueError(f"builtin {self.builtin} is of kind {kinds[self.builtin]}; set kind: {kinds[self.builtin]}")
-        return self
+            for field in ("builtin", "path"):
+                if getattr(self, field):
+                    yield (
+                        (field,),
+                        f"kind None takes no {field}: the entrypoint brings its own data; remove one of the two",
+                    )
+        elif self.builtin is None and self.path is None:
+            yield (), f"gives no source; add path, or builtin: {_BUILTIN_OF[self.kind]} to try things out"
+        elif self.builtin is not None and self.path is not None:
+            yield ("path",), "builtin and path are two sources; remove one of the two"
+        if self.builtin and self.kind != "None" and _BUILTIN_OF[self.kind] != self.builtin:
+            right = next(kind for kind, name in _BUILTIN_OF.items() if name == self.builtin)
+            yield (
+                ("builtin",),
+                f"{self.builtin} is of kind {right}; set kind: {right}, or builtin: {_BUILTIN_OF[self.kind]}",
+            )
+        for field, kind in _DATA_FIELDS.items():
+            if self.kind != kind and getattr(self, field) != DataSpec.model_fields[field].default:
+                name = to_camel(field)
+                yield (name,), f"{name} is for kind {kind}, not for {self.kind}; remove it or set kind: {kind}"
+        if self.torchvision and not self.path:
+            yield ("torchvision",), "torchvision needs path, the data set's root folder (nothing is downloaded); add it"
+
+
+_BUILTIN_OF = {"Text": "python-docs", "Images": "digits", "Table": "breast-cancer"}
+"""Which built-in data there is of a kind."""
+_DATA_FIELDS = {
+    "torchvision": "Images",
+    "tokenizer": "Text",
+    "text_column": "Text",
+    "target_column": "Table",
+    "image_size": "Images",
+    "augment": "Images",
+}
+"""Which kind of data a field is for."""
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -208,8 +279,8 @@ class TrainingSpec(Section):
     precision: Precision = "fp32"
     """Precision of the trainable part's compute; weights and optimizer state stay in fp32."""
     prefix_precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision in which the frozen prefix is stored and run. bf16 halves its memory; it changes the features a little."""
-    gradient_clipping: Annotated[float, Field(gt=0)] | None = None
+    """Precision in which the frozen prefix is stored and run. bf16 halves its memory and changes features a little."""
+    gradient_clipping: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Largest norm of the gradient; unset for no clipping."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Training loss only; validation is always measured without."""
@@ -263,9 +334,9 @@ class RunSpec(Section):
     model: ModelSpec
     data: DataSpec
     metric: Annotated[str, Field(min_length=1, max_length=63)] = "loss"
-    """What is reported as the objective: `loss`, `perplexity`, `accuracy`, `error`, or a custom entrypoint's own name."""
+    """What is reported as the objective: `loss`, `perplexity`, `accuracy`, `error`, or an entrypoint's own name."""
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
-    """Seeds initial weights, data order and dropout: the same for all trials of a study, so that prefixes are shared."""
+    """Seeds initial weights, data order and dropout: the same for all trials of a study, which so share prefixes."""
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 4
     """Validation passes spread evenly over the run's tokens, the last one at its end."""
     checkpoint: str
@@ -281,12 +352,11 @@ class RunSpec(Section):
     cache_bytes: Annotated[int, Field(ge=0)] = 0
     """Bound of the prefix cache in host memory; 0 turns it off."""
 
-    @model_validator(mode="after")
-    def _distinct_names(self) -> RunSpec:
+    def problems(self) -> Iterator[tuple[FieldPath, str]]:
+        """Trials of one name."""
         names = [trial.name for trial in self.trials]
         if len(set(names)) != len(names):
-            raise ValueError("trial names within a run must differ")
-        return self
+            yield ("trials",), "trial names within a run must differ"
 
 
 # --- out: the result --------------------------------------------------------------------------------------------------
@@ -328,7 +398,7 @@ class RunResult(Section):
     exit_code: ExitCode
     trials: list[TrialResult]
     peak_bytes: Annotated[int, Field(ge=0)] = 0
-    """Peak of the bytes allocated on the device (torch.cuda.max_memory_allocated; on a CPU the tracker's count, else 0)."""
+    """Peak of the bytes allocated on the device (torch.cuda.max_memory_allocated; on a CPU the tracker's)."""
     reserved_bytes: Annotated[int, Field(ge=0)] = 0
     """Peak of the bytes the caching allocator held."""
     device_bytes: Annotated[int, Field(ge=0)] = 0
@@ -376,9 +446,8 @@ class ModelProfile(Section):
     step_tokens: Annotated[int, Field(ge=1)]
     """Tokens (or samples) per optimizer step at the study's batch size."""
 
-    @model_validator(mode="after")
-    def _one_entry_per_layer(self) -> ModelProfile:
+    def problems(self) -> Iterator[tuple[FieldPath, str]]:
+        """Lists that do not have one entry per z."""
         for name in ("parameters", "prefix_flops", "suffix_flops"):
             if len(getattr(self, name)) != self.layers:
-                raise ValueError(f"{name} must have {self.layers} entries, one per z")
-        return self
+                yield (to_camel(name),), f"must have {self.layers} entries, one per z"
