@@ -127,10 +127,8 @@ class ModelSpec(Section):
     def problems(self) -> Iterator[tuple[FieldPath, str]]:
         """Fields that the family needs and does not have, or has and does not know."""
         if self.family == "CausalLM" and not (self.pretrained or "model_type" in self.config):
-            yield (
-                ("config",),
-                "a CausalLM needs config.model_type (such as gpt2, with n_layer, n_embd, n_head) or pretrained, a folder",
-            )
+            text = "a CausalLM needs config.model_type (such as gpt2, with n_layer, n_embd, n_head) or pretrained"
+            yield ("config",), text
         if self.family == "Vision" and not self.name:
             yield ("name",), "a Vision model needs name, a torchvision builder such as resnet18"
         if self.family == "MLP" and not self.hidden:
