@@ -1,0 +1,90 @@
+"""What training costs: FLOPs from the model profile, seconds from what earlier runs took.
+
+FLOPs per token at z are the forward pass of everything and the backward pass of the trainable part only; a run of K
+trials pays the frozen prefix once (`prefix`) and the trainable part K times (`suffix`).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+from frostline_operator.engine.schedule import Rung
+from frostline_operator.engine.state import Run, RunState
+from frostline_trainer.contract import ModelProfile
+
+PACKING_GAIN = 0.05
+"""Packing must save at least this share of a run's cost: below it, a run's other trials only make its result later."""
+
+
+def run_flops(profile: ModelProfile, layers: int, tokens: int, trials: int) -> float:
+    """FLOPs of one run of `trials` trials over `tokens` tokens each."""
+    z = min(layers, profile.layers) - 1
+    return tokens * (profile.prefix_flops[z] + trials * profile.suffix_flops[z])
+
+
+def full_flops(profile: ModelProfile, tokens: int) -> float:
+    """FLOPs of one trial with the whole network trained."""
+    return run_flops(profile, profile.layers, tokens, 1)
+
+
+def schedule_tokens(rungs: Sequence[Rung], sizes: Sequence[int], restart: bool) -> int:
+    """Tokens that all trials of a bracket see together; with `restart`, each rung starts over."""
+    total, before = 0, 0
+    for rung, size in zip(rungs, sizes, strict=True):
+        total += size * (rung.tokens - before)
+        before = 0 if restart else rung.tokens
+    return total
+
+
+def schedule_flops(
+    profile: ModelProfile, rungs: Sequence[Rung], sizes: Sequence[int], restart: bool, packed: int = 1
+) -> float:
+    """FLOPs of a bracket whose runs carry up to `packed` trials each."""
+    total, before = 0.0, 0
+    for rung, size in zip(rungs, sizes, strict=True):
+        whole, rest = divmod(size, packed)
+        tokens = rung.tokens - before
+        total += whole * run_flops(profile, rung.layers, tokens, packed)
+        if rest:
+            total += run_flops(profile, rung.layers, tokens, rest)
+        before = 0 if restart else rung.tokens
+    return total
+
+
+def packing_pays(profile: ModelProfile, layers: int, overhead_share: float = 0.0) -> bool:
+    """Whether sharing a run saves enough at this z.
+
+    A shared run saves the prefix and the start-up of all trials but one. `overhead_share` is start-up over the training
+    time of one trial, as far as it is known.
+    """
+    z = min(layers, profile.layers) - 1
+    alone = profile.prefix_flops[z] + profile.suffix_flops[z]
+    shared = profile.prefix_flops[z] / alone
+    return (shared + overhead_share) / (1 + overhead_share) >= PACKING_GAIN
+
+
+class Speed:
+    """Seconds that a run will take, learnt from those that have ended.
+
+    Runs of the same rung are the best guide; else all runs of the same memory class, scaled by their FLOPs.
+    """
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self._ended = [run for run in runs if run.state is RunState.SUCCEEDED and run.train_seconds > 0 and run.flops]
+
+    def startup(self) -> float | None:
+        """Median seconds of a run that are not training: imports, data, model; None before any run has ended."""
+        if not self._ended:
+            return None
+        return statistics.median(max(0.0, run.seconds - run.train_seconds) for run in self._ended)
+
+    def seconds(self, flops: float, memory_class: str, rung: int) -> float | None:
+        """Expected seconds of a run, None before any run has ended."""
+        startup = self.startup()
+        if startup is None:
+            return None
+        same_class = [run for run in self._ended if run.memory_class == memory_class] or self._ended
+        alike = [run for run in same_class if run.rung == rung] or same_class
+        rate = statistics.median(run.train_seconds / run.flops for run in alike)
+        return startup + flops * rate

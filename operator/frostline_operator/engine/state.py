@@ -1,0 +1,205 @@
+"""What the engine knows of a study: trials, runs, and where runs could go.
+
+Loops (the local one, the Kubernetes controller) keep a `StudyState` in their own store, change it only through `apply`
+and `settle` in `transition`, and rebuild it from that store after a restart.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from frostline_operator.api.study import HPOStudySpec
+from frostline_operator.engine.space import Assignment
+from frostline_trainer.contract import CheckpointRef, ModelProfile
+
+
+class RunState(enum.StrEnum):
+    """Where a run is in its life."""
+
+    PENDING = "Pending"
+    """Asked for; not yet seen running."""
+    RUNNING = "Running"
+    STOPPING = "Stopping"
+    """Told to stop; it writes its checkpoints."""
+    SUCCEEDED = "Succeeded"
+    STOPPED = "Stopped"
+    """Stopped with checkpoints: goes on later and is no failure."""
+    OUT_OF_MEMORY = "OutOfMemory"
+    FAULT = "Fault"
+    """The study's own fault: trying again cannot help."""
+    LOST = "Lost"
+    """Gone without a result: killed, evicted, node lost."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it holds a device."""
+        return self in (RunState.PENDING, RunState.RUNNING, RunState.STOPPING)
+
+
+ResultState = Literal["Completed", "Diverged", "Failed"]
+
+
+@dataclass(frozen=True)
+class RungResult:
+    """How one trial came out of one rung."""
+
+    rung: int
+    state: ResultState
+    value: float | None
+    layers: int
+    """z it was really trained with."""
+    tokens: int
+    run: str
+    message: str = ""
+
+
+TrialOutcome = Literal["Completed", "Dropped", "Failed", "Stopped"]
+"""Completed: has a result at the highest rung. Dropped: not promoted. Failed: diverged or could not be run. Stopped:
+the study ended (goal, budget) before the trial did."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration and how far it has come."""
+
+    index: int
+    name: str
+    bracket: int
+    assignment: Assignment
+    rung: int
+    """The rung it is to be evaluated at, or was evaluated at last."""
+    results: tuple[RungResult, ...] = ()
+    checkpoint: CheckpointRef | None = None
+    checkpoint_rung: int | None = None
+    """The rung at which the checkpoint was written."""
+    outcome: TrialOutcome | None = None
+
+    def result_at(self, rung: int) -> RungResult | None:
+        """Its result at a rung, None where it has none (yet)."""
+        return next((r for r in self.results if r.rung == rung), None)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it still needs its current rung's result."""
+        return self.outcome is None and self.result_at(self.rung) is None
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """What is counted against a budget."""
+
+    tokens: int = 0
+    gpu_seconds: float = 0.0
+    cost: float = 0.0
+
+    def __add__(self, other: Amounts) -> Amounts:
+        return Amounts(self.tokens + other.tokens, self.gpu_seconds + other.gpu_seconds, self.cost + other.cost)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trainer process or pod, past or present."""
+
+    name: str
+    bracket: int
+    rung: int
+    layers: int
+    tokens: int
+    start_tokens: int
+    """Tokens its trials had seen when it started: 0, or those of their checkpoints."""
+    trials: tuple[int, ...]
+    memory_class: str
+    state: RunState
+    charged: Amounts
+    """Reserved while it is active, what it really took once it has ended."""
+    deadline_seconds: float | None = None
+    """After so long it is stopped, so that a budget in time cannot be overshot."""
+    predicted_bytes: int | None = None
+    peak_bytes: int = 0
+    reserved_bytes: int = 0
+    device: str = ""
+    seconds: float = 0.0
+    train_seconds: float = 0.0
+    flops: float = 0.0
+    message: str = ""
+
+    @property
+    def packed(self) -> bool:
+        """Whether it carries several trials over one frozen prefix."""
+        return len(self.trials) > 1
+
+
+@dataclass(frozen=True)
+class MemoryClass:
+    """Devices of equal usable memory."""
+
+    name: str
+    usable_bytes: int | None
+    """None where memory is no limit (a CPU without a declared class)."""
+    slots: int
+    """Devices that this study may hold at once, those that it holds now included."""
+
+
+FinishReason = Literal["Completed", "GoalReached", "BudgetExhausted", "Failed"]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """That a study is over, and why."""
+
+    reason: FinishReason
+    message: str
+    best: int | None
+    """Index of the best trial, None where no trial has a usable result."""
+
+
+@dataclass
+class StudyState:
+    """Everything that has happened in a study."""
+
+    trials: dict[int, Trial] = field(default_factory=dict)
+    runs: dict[str, Run] = field(default_factory=dict)
+    started_at: float | None = None
+    """Clock at the first observation; the wall-clock budget counts from here."""
+    finished: Finished | None = None
+
+    def copy(self) -> StudyState:
+        """An independent copy (the entries are immutable)."""
+        return StudyState(dict(self.trials), dict(self.runs), self.started_at, self.finished)
+
+    @property
+    def active_runs(self) -> list[Run]:
+        """Runs that hold a device now."""
+        return [run for run in self.runs.values() if run.state.active]
+
+    def busy(self) -> set[int]:
+        """Trials that are in an active run."""
+        return {trial for run in self.active_runs for trial in run.trials}
+
+    def runs_of(self, trial: int, rung: int) -> Iterator[Run]:
+        """All attempts at one trial's rung, oldest first."""
+        return (run for run in self.runs.values() if run.rung == rung and trial in run.trials)
+
+    def update_trial(self, index: int, **changes: object) -> None:
+        """Replace fields of one trial."""
+        self.trials[index] = replace(self.trials[index], **changes)  # type: ignore[arg-type]
+
+    def update_run(self, name: str, **changes: object) -> None:
+        """Replace fields of one run."""
+        self.runs[name] = replace(self.runs[name], **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """All that a decision may depend on."""
+
+    name: str
+    spec: HPOStudySpec
+    profile: ModelProfile
+    classes: tuple[MemoryClass, ...]
+    state: StudyState
+    now: float
+    """Seconds; only differences are used."""
