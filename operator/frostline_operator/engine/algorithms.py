@@ -49,7 +49,7 @@ def synchronous_moves(state: StudyState, plan: Plan, bracket: Bracket, maximize:
         return []
     moves: list[Move] = []
     for rung in range(bracket.first_rung, plan.top):
-        entered = [trial for trial in members if trial.rung >= rung and _let_in(trial, rung, bracket)]
+        entered = [trial for trial in members if trial.rung >= rung]
         here = scores(entered, rung)
         if len(here) < len(entered):
             break
@@ -61,10 +61,6 @@ def synchronous_moves(state: StudyState, plan: Plan, bracket: Bracket, maximize:
         moves += [EndTrial(index, "Dropped") for index in sorted(undecided - chosen)]
         break
     return moves
-
-
-def _let_in(trial: Trial, rung: int, bracket: Bracket) -> bool:
-    return rung == bracket.first_rung or trial.result_at(rung - 1) is not None
 
 
 def asynchronous_promotions(

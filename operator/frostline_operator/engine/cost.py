@@ -7,7 +7,7 @@ trials pays the frozen prefix once (`prefix`) and the trainable part K times (`s
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from frostline_operator.engine.schedule import Rung
 from frostline_operator.engine.state import Run, RunState
@@ -28,28 +28,38 @@ def full_flops(profile: ModelProfile, tokens: int) -> float:
     return run_flops(profile, profile.layers, tokens, 1)
 
 
-def schedule_tokens(rungs: Sequence[Rung], sizes: Sequence[int], restart: bool) -> int:
+def increment(rung_tokens: int, start_tokens: int, step_tokens: int) -> int:
+    """Tokens that a trial is trained on to reach a rung: whole optimizer steps."""
+    return -(-(rung_tokens - start_tokens) // step_tokens) * step_tokens
+
+
+def schedule_tokens(profile: ModelProfile, rungs: Sequence[Rung], sizes: Sequence[int], restart: bool) -> int:
     """Tokens that all trials of a bracket see together; with `restart`, each rung starts over."""
-    total, before = 0, 0
-    for rung, size in zip(rungs, sizes, strict=True):
-        total += size * (rung.tokens - before)
-        before = 0 if restart else rung.tokens
-    return total
+    return sum(size * tokens for _, size, tokens in _steps(profile, rungs, sizes, restart))
 
 
 def schedule_flops(
     profile: ModelProfile, rungs: Sequence[Rung], sizes: Sequence[int], restart: bool, packed: int = 1
 ) -> float:
     """FLOPs of a bracket whose runs carry up to `packed` trials each."""
-    total, before = 0.0, 0
-    for rung, size in zip(rungs, sizes, strict=True):
+    total = 0.0
+    for rung, size, tokens in _steps(profile, rungs, sizes, restart):
         whole, rest = divmod(size, packed)
-        tokens = rung.tokens - before
         total += whole * run_flops(profile, rung.layers, tokens, packed)
         if rest:
             total += run_flops(profile, rung.layers, tokens, rest)
-        before = 0 if restart else rung.tokens
     return total
+
+
+def _steps(
+    profile: ModelProfile, rungs: Sequence[Rung], sizes: Sequence[int], restart: bool
+) -> Iterator[tuple[Rung, int, int]]:
+    """(rung, trials, tokens per trial) of each rung of a bracket."""
+    before = 0
+    for rung, size in zip(rungs, sizes, strict=True):
+        tokens = increment(rung.tokens, before, profile.step_tokens)
+        yield rung, size, tokens
+        before = 0 if restart else before + tokens
 
 
 def packing_pays(profile: ModelProfile, layers: int, overhead_share: float = 0.0) -> bool:

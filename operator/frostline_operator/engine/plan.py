@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine import cost, schedule, space
 from frostline_operator.engine.schedule import Bracket, Rung
+from frostline_trainer.contract import ModelProfile
 
 _MOST_TRIALS = 1_000_000
 
@@ -42,14 +43,14 @@ class Plan:
         return bracket.sizes[rung - bracket.first_rung]
 
 
-def make_plan(spec: HPOStudySpec, layers: int) -> Plan:
-    """The plan for a network of `layers` units.
+def make_plan(spec: HPOStudySpec, profile: ModelProfile) -> Plan:
+    """The plan of a study for the network with this profile.
 
     Where the study gives no number of trials, it is the largest that the budgets in trials and tokens pay for and that
     the search space holds. A budget in time or money alone leaves ASHA open-ended.
     """
     search, budget = spec.search, spec.budget
-    steps = schedule.rungs(spec.fidelity, search.eta, layers)
+    steps = schedule.rungs(spec.fidelity, search.eta, profile.layers)
     size = space.cardinality(spec.parameters, search)
     restart = spec.promotion == "Restart"
 
@@ -62,7 +63,7 @@ def make_plan(spec: HPOStudySpec, layers: int) -> Plan:
             return False
         if search.trials is not None or budget.tokens is None:
             return True
-        tokens = sum(cost.schedule_tokens(steps[b.first_rung :], b.sizes, restart) for b in made)
+        tokens = sum(cost.schedule_tokens(profile, steps[b.first_rung :], b.sizes, restart) for b in made)
         return tokens <= budget.tokens
 
     wanted = search.trials
@@ -71,4 +72,4 @@ def make_plan(spec: HPOStudySpec, layers: int) -> Plan:
     most = wanted if wanted is not None else _MOST_TRIALS
     trials = max(1, bisect.bisect_left(range(1, most + 1), True, key=lambda n: not affordable(n)))
     open_ended = wanted is None and trials == _MOST_TRIALS
-    return Plan(steps, schedule.brackets(search, len(steps), trials), open_ended, layers)
+    return Plan(steps, schedule.brackets(search, len(steps), trials), open_ended, profile.layers)

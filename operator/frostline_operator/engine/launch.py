@@ -1,0 +1,200 @@
+"""Turning waiting trials into runs: who shares one, where it goes, and what it may take.
+
+Trials of one rung share a run when they agree on everything that the frozen prefix and the batches depend on and when
+the cost model says that sharing pays; never so many that devices stand idle.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from frostline_operator.api.bindings import packing_parameters
+from frostline_operator.engine import attempts, cost
+from frostline_operator.engine.actions import StartRun
+from frostline_operator.engine.budget import Reservation, price_per_second, remaining, reserve
+from frostline_operator.engine.memory import placement
+from frostline_operator.engine.placement import Fit, NothingFits
+from frostline_operator.engine.plan import Plan
+from frostline_operator.engine.state import Observation, StudyState, Trial
+from frostline_trainer.contract import MAX_TRIALS_PER_RUN
+
+
+@dataclass(frozen=True)
+class Held:
+    """Trials that could not be started, and why."""
+
+    trials: tuple[int, ...]
+    limit: str | None = None
+    """The budget's limit that forbids it now."""
+    for_good: str | None = None
+    """Why no later attempt can help either."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Waiting trials that could share a run."""
+
+    bracket: int
+    rung: int
+    start_tokens: int
+    trials: tuple[int, ...]
+    solo: bool
+
+
+class Launcher:
+    """Looks at a state that its caller changes between decisions."""
+
+    def __init__(self, seen: Observation, state: StudyState, plan: Plan) -> None:
+        self._seen = seen
+        self._spec = seen.spec
+        self._state = state
+        self._plan = plan
+        self._speed = cost.Speed(state.runs.values())
+        self._separating = packing_parameters(seen.spec)
+
+    def decisions(self) -> Iterator[StartRun | Held]:
+        """The runs to start now, highest rung first; the caller applies each before it asks for the next."""
+        for group in self._groups():
+            left = list(group.trials)
+            while left and self._free_runs() > 0:
+                asked = self._plan.rungs[group.rung].layers
+                wanted = self._together(group, len(left))
+                try:
+                    fit = self._place(asked, wanted)
+                except NothingFits:
+                    yield Held(tuple(left), for_good=self._no_fit_message())
+                    break
+                if fit is None:
+                    break
+                decision = self._run(group, tuple(left[: fit.trials]), fit)
+                yield decision
+                if isinstance(decision, Held):
+                    break
+                left = left[len(decision.trials) :]
+
+    def wanted_trials(self) -> int:
+        """How many new configurations would fill the devices that no waiting trial takes (for ASHA)."""
+        spare = min(self._free_runs(), sum(self._free().values()))
+        for group in self._groups():
+            spare -= math.ceil(len(group.trials) / self._together(group, len(group.trials)))
+        if spare <= 0:
+            return 0
+        if not self._may_pack(self._plan.rungs[0].layers, 0, 0):
+            return spare
+        if self._plan.open_ended:
+            each = int(self._spec.search.eta**self._plan.top)
+        else:
+            each = math.ceil((self._plan.trials - len(self._state.trials)) / self._width())
+        return spare * max(1, min(each, self._most_together()))
+
+    def _groups(self) -> list[_Group]:
+        busy = self._state.busy()
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for trial in self._state.trials.values():
+            if trial.waiting and trial.index not in busy:
+                solo = attempts.judge(self._state, trial).solo
+                key = (-trial.rung, trial.bracket, self._start_tokens(trial), solo, self._batch_key(trial))
+                groups.setdefault(key, []).append(trial.index)
+        made = [
+            _Group(bracket, -down, start, tuple(members), solo)  # type: ignore[arg-type, operator]
+            for (down, bracket, start, solo, _), members in groups.items()
+        ]
+        return sorted(made, key=lambda group: (-group.rung, group.bracket, group.trials[0]))
+
+    def _start_tokens(self, trial: Trial) -> int:
+        """Where a run of it would start: at its checkpoint, if that is of use at its rung."""
+        if trial.checkpoint is None:
+            return 0
+        if self._spec.promotion == "Restart" and trial.checkpoint_rung != trial.rung:
+            return 0
+        return trial.checkpoint.tokens
+
+    def _batch_key(self, trial: Trial) -> str:
+        return json.dumps({name: trial.assignment.get(name) for name in self._separating})
+
+    def _width(self) -> int:
+        """How many runs there can be at a time."""
+        return max(1, min(self._spec.search.parallelism, sum(c.slots for c in self._seen.classes)))
+
+    def _free_runs(self) -> int:
+        return self._spec.search.parallelism - len(self._state.active_runs)
+
+    def _free(self) -> dict[str, int]:
+        free = {memory_class.name: memory_class.slots for memory_class in self._seen.classes}
+        for run in self._state.active_runs:
+            if run.memory_class in free:
+                free[run.memory_class] -= 1
+        return {name: max(0, count) for name, count in free.items()}
+
+    def _most_together(self) -> int:
+        return min(self._spec.search.max_trials_per_run, MAX_TRIALS_PER_RUN)
+
+    def _may_pack(self, layers: int, rung: int, start_tokens: int) -> bool:
+        """Whether sharing a run pays at this fidelity, start-up time included as far as it is known."""
+        if self._spec.model.family == "Custom" or self._most_together() == 1:
+            return False
+        tokens = self._plan.rungs[rung].tokens - start_tokens
+        startup = self._speed.startup()
+        share = 0.0
+        if startup is not None:
+            flops = cost.run_flops(self._seen.profile, layers, tokens, 1)
+            alone = self._speed.seconds(flops, self._seen.classes[0].name if self._seen.classes else "", rung)
+            share = startup / max(1e-9, (alone or 0.0) - startup)
+        return cost.packing_pays(self._seen.profile, layers, share)
+
+    def _together(self, group: _Group, count: int) -> int:
+        """How many of the group's `count` waiting trials to put into the next run."""
+        layers = self._plan.rungs[group.rung].layers
+        if group.solo or not self._may_pack(layers, group.rung, group.start_tokens):
+            return 1
+        return max(1, min(math.ceil(count / self._width()), self._most_together()))
+
+    def _place(self, asked: int, trials: int) -> Fit | None:
+        where = placement(self._seen, self._state)
+        return where.place(asked, trials, self._free(), self._spec.placement.degrade)
+
+    def _run(self, group: _Group, trials: tuple[int, ...], fit: Fit) -> StartRun | Held:
+        """The run for these trials, or for fewer of them where the budget in tokens asks for it."""
+        rung = self._plan.rungs[group.rung]
+        left = remaining(self._spec.budget, self._state, self._seen.now)
+        each = cost.increment(rung.tokens, group.start_tokens, self._seen.profile.step_tokens)
+        while True:
+            flops = cost.run_flops(self._seen.profile, fit.layers, each, len(trials))
+            expected = self._speed.seconds(flops, fit.memory_class, group.rung)
+            price = price_per_second(self._spec.budget, fit.memory_class)
+            share = max(1, min(self._free_runs(), sum(self._free().values())))
+            reservation = reserve(left, each * len(trials), expected, price, share)
+            if isinstance(reservation, Reservation):
+                break
+            if len(trials) == 1:
+                return Held(trials, limit=reservation)
+            trials = trials[: len(trials) // 2]
+        return StartRun(
+            name=self._run_name(group),
+            bracket=group.bracket,
+            rung=group.rung,
+            layers=fit.layers,
+            tokens=rung.tokens,
+            start_tokens=group.start_tokens,
+            trials=trials,
+            memory_class=fit.memory_class,
+            reserved=reservation.amounts,
+            deadline_seconds=reservation.deadline_seconds,
+            predicted_bytes=fit.predicted_bytes,
+            flops=flops,
+        )
+
+    def _run_name(self, group: _Group) -> str:
+        """Deterministic (study, bracket, rung, position), so that making it twice is harmless."""
+        earlier = sum(1 for r in self._state.runs.values() if (r.bracket, r.rung) == (group.bracket, group.rung))
+        return f"{self._seen.name}-b{group.bracket}-r{group.rung}-{earlier:03d}"
+
+    def _no_fit_message(self) -> str:
+        largest = max((c.usable_bytes or 0 for c in self._seen.classes), default=0)
+        return (
+            f"not even one trainable layer fits the largest memory class ({largest} usable bytes); lower "
+            "training.batchSize or training.sequenceLength, or add a larger GPU"
+        )
