@@ -177,7 +177,7 @@ def _foreach_everywhere(module: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _cuda_autocast() -> Iterator[None]:
     """Adds CUDA's fp32 operators to the CPU's autocast, for as long as the context lasts."""
-    library = torch.library.Library("aten", "IMPL")
+    library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in _FP32_ON_CUDA:
@@ -186,11 +186,11 @@ def _cuda_autocast() -> Iterator[None]:
             if packet is None or (overload or "default") not in packet.overloads():
                 continue
             operator = getattr(packet, overload or "default")
-            library.impl(name, _in_fp32(operator), "AutocastCPU")
+            library.impl(name, _in_fp32(operator), "AutocastCPU")  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        library._destroy()
+        library._destroy()  # type: ignore[no-untyped-call]
 
 
 def _in_fp32(operator: Any) -> Callable[..., Any]:

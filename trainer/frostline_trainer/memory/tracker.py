@@ -61,7 +61,7 @@ def rounded(size: int, granule: int) -> int:
     return (size + granule - 1) // granule * granule
 
 
-class MemoryTracker(TorchDispatchMode):
+class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records into `trace` every tensor storage that comes into being while the mode is active.
 
     `live` is the number of bytes held at this moment and `peak` its maximum, both in multiples of `granule`. Storages
@@ -77,7 +77,7 @@ class MemoryTracker(TorchDispatchMode):
         on_allocate: Callable[[int], None] | None = None,
         temporaries: Callable[[Any, tuple[Any, ...], dict[str, Any]], Iterable[int]] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.granule = granule
         self.trace = Trace()
         self.live = 0
