@@ -68,6 +68,15 @@ def linear(first: Trace, first_batch: int, second: Trace, second_batch: int) -> 
     return LinearTrace(first.events, fixed, slope)
 
 
+def proportional(first: Trace, first_batch: int, second_peak: int, second_batch: int) -> LinearTrace:
+    """A stand-in where two records do not match: the first one's blocks, all growing by the same share per sample."""
+    peak = first.peak(1)
+    share = (second_peak / peak - 1) / (second_batch - first_batch) if peak else 0.0
+    slope = array("q", [max(0, round(size * share)) for size in first.sizes])
+    fixed = array("q", [size - per * first_batch for size, per in zip(first.sizes, slope, strict=True)])
+    return LinearTrace(first.events, fixed, slope)
+
+
 def envelope(lines: list[Line]) -> list[Line]:
     """The lines that are largest for some batch of at least 1, by rising slope (a convex hull)."""
     hull: list[Line] = []
