@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from frostline_operator.api.quantity import Bytes, Duration
-from frostline_trainer.contract import Scalar, Section
+from frostline_trainer.contract import FieldPath, Scalar, Section
 
 
 class Objective(Section):
@@ -17,7 +19,7 @@ class Objective(Section):
     metric: Annotated[str, Field(min_length=1, max_length=63)] = "loss"
     """`loss`, `perplexity`, `accuracy` or `error` on held-out data, or a name that your entrypoint reports."""
     direction: Literal["Minimize", "Maximize"] = "Minimize"
-    goal: float | None = None
+    goal: Annotated[float, Field(allow_inf_nan=False)] | None = None
     """A value at the highest rung that is good enough: reaching it ends the study."""
 
 
@@ -55,13 +57,12 @@ class LayerRange(Section):
     max: Annotated[int, Field(ge=1)] | Literal["All"] = "All"
     """Highest rung; `All` is the whole network."""
 
-    @model_validator(mode="after")
-    def _ordered(self) -> LayerRange:
+    def problems(self) -> Iterator[tuple[FieldPath, str]]:
+        """A range that descends."""
         if isinstance(self.min, int) and isinstance(self.max, int) and self.min > self.max:
-            raise ValueError(f"min ({self.min}) must not be above max ({self.max})")
+            yield ("min",), f"must be at most max ({self.max}), got {self.min}; lower it"
         if self.min == "All" and self.max != "All":
-            raise ValueError("min: All trains every layer at every rung, so max must be All too; remove max")
-        return self
+            yield ("max",), "min: All trains every layer at every rung, so there is no other max; remove max"
 
 
 class AmountRange(Section):
@@ -73,11 +74,10 @@ class AmountRange(Section):
     """Lowest rung. Without it there are as many rungs as the layers need, four at most. `All` gives every rung the same
     amount: halving over layers only."""
 
-    @model_validator(mode="after")
-    def _ordered(self) -> AmountRange:
+    def problems(self) -> Iterator[tuple[FieldPath, str]]:
+        """A range that descends."""
         if isinstance(self.min, int) and self.min > self.max:
-            raise ValueError(f"min ({self.min}) must not be above max ({self.max})")
-        return self
+            yield ("min",), f"must be at most max ({self.max}), got {self.min}; lower it"
 
 
 class RungSpec(Section):
@@ -86,6 +86,11 @@ class RungSpec(Section):
     layers: Annotated[int, Field(ge=1)] | Literal["All"]
     tokens: Annotated[int, Field(ge=1)]
     """Tokens, or samples, that a trial has seen at this rung's end."""
+
+    @property
+    def depth(self) -> float:
+        """The layers as a number; All is above every other."""
+        return math.inf if self.layers == "All" else self.layers
 
 
 class FidelitySpec(Section):
@@ -97,23 +102,25 @@ class FidelitySpec(Section):
     rungs: Annotated[list[RungSpec], Field(min_length=1, max_length=32)] | None = None
     """The schedule given step by step, instead of ranges."""
 
-    @model_validator(mode="after")
-    def _one_way(self) -> FidelitySpec:
-        if self.rungs is not None:
-            if self.tokens or self.samples or "layers" in self.model_fields_set:
-                raise ValueError("rungs is the whole schedule; remove layers, tokens and samples beside it")
-            amounts = [rung.tokens for rung in self.rungs]
-            if any(a > b for a, b in itertools.pairwise(amounts)):
-                raise ValueError("rungs must ascend: each needs at least the tokens of the one before")
-            depths = [float("inf") if rung.layers == "All" else rung.layers for rung in self.rungs]
-            if any(a > b for a, b in itertools.pairwise(depths)):
-                raise ValueError("rungs must ascend: each needs at least the layers of the one before")
-            steps = list(zip(depths, amounts, strict=True))
-            if any(a == b for a, b in itertools.pairwise(steps)):
-                raise ValueError("rungs must ascend: two neighbours are the same; remove one")
-        elif (self.tokens is None) == (self.samples is None):
-            raise ValueError("give tokens (language models) or samples (images, tables), or rungs")
-        return self
+    def problems(self) -> Iterator[tuple[FieldPath, str]]:
+        """No schedule, two schedules, or rungs that do not ascend."""
+        if self.rungs is None:
+            if self.tokens is None and self.samples is None:
+                yield (), "needs tokens (language models) or samples (images, tables), such as samples: {max: 100000}"
+            elif self.tokens is not None and self.samples is not None:
+                yield ("samples",), "tokens and samples are two units of one thing; keep the one your model is fed by"
+            return
+        for field in ("layers", "tokens", "samples"):
+            if getattr(self, field) != (LayerRange() if field == "layers" else None):
+                yield (field,), "rungs is the whole schedule; remove this, or remove rungs"
+        for index, (low, high) in enumerate(itertools.pairwise(self.rungs)):
+            path: FieldPath = ("rungs", index + 1)
+            if high.tokens < low.tokens:
+                yield (*path, "tokens"), f"must be at least {low.tokens}, as in the rung before, got {high.tokens}"
+            if high.depth < low.depth:
+                yield (*path, "layers"), f"must be at least {low.layers}, as in the rung before, got {high.layers}"
+            if (high.depth, high.tokens) == (low.depth, low.tokens):
+                yield path, "is the same as the rung before; remove one, or raise layers or tokens"
 
 
 class TrustSpec(Section):
@@ -132,7 +139,7 @@ class Price(Section):
 
     memory_class: Annotated[str, Field(min_length=1, max_length=63)]
     """Name of the class: `8Gi`, `24Gi` and so on, or as declared under placement."""
-    per_hour: Annotated[float, Field(ge=0)]
+    per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class BudgetSpec(Section):
@@ -146,20 +153,21 @@ class BudgetSpec(Section):
     """Seconds that runs hold a device, added up."""
     wall_clock: Duration | None = None
     """From the study's start to its end."""
-    cost: Annotated[float, Field(gt=0)] | None = None
+    cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """In the unit of `prices`."""
     prices: Annotated[list[Price], Field(max_length=64)] = Field(default_factory=list)
     on_exhausted: Literal["Finish", "Stop"] = "Finish"
     """Once spent, no run starts; running ones finish their rung, or are stopped with a checkpoint."""
 
-    @model_validator(mode="after")
-    def _cost_needs_prices(self) -> BudgetSpec:
+    def problems(self) -> Iterator[tuple[FieldPath, str]]:
+        """A cost that nothing can be reckoned by, or two prices for one thing."""
         if self.cost is not None and not self.prices:
-            raise ValueError("cost needs prices: a perHour for each memory class")
-        names = [price.memory_class for price in self.prices]
-        if len(set(names)) != len(names):
-            raise ValueError("prices names a memory class twice; keep one")
-        return self
+            yield ("cost",), "needs prices; add prices: [{memoryClass: 24Gi, perHour: 0.8}], one for each memory class"
+        seen: set[str] = set()
+        for index, price in enumerate(self.prices):
+            if price.memory_class in seen:
+                yield ("prices", index, "memoryClass"), f"{price.memory_class} has a price already; keep one"
+            seen.add(price.memory_class)
 
 
 class PlacementSpec(Section):
@@ -167,6 +175,9 @@ class PlacementSpec(Section):
 
     headroom: Annotated[float, Field(ge=0, le=2)] = 0.05
     """Share added to the predicted peak before it is compared with a GPU's usable memory."""
+    overflow: bool = False
+    """Let a run take a larger class when the smallest that fits is full. By default it waits, so that large cards stay
+    free for high rungs and for others."""
     degrade: bool = False
     """Let a run take a smaller class with fewer layers when the fitting one is full. Such results are ranked among
     themselves only."""

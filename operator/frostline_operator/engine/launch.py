@@ -11,15 +11,19 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from frostline_operator.api.bindings import packing_parameters
+from frostline_operator.api.parameters import Parameter
+from frostline_operator.api.targets import target_of
 from frostline_operator.engine import attempts, cost
 from frostline_operator.engine.actions import StartRun
 from frostline_operator.engine.budget import Reservation, price_per_second, remaining, reserve
-from frostline_operator.engine.memory import placement
+from frostline_operator.engine.memory import placement, predicted_peak
 from frostline_operator.engine.placement import Fit, NothingFits
 from frostline_operator.engine.plan import Plan
 from frostline_operator.engine.state import Observation, StudyState, Trial
 from frostline_trainer.contract import MAX_TRIALS_PER_RUN
+
+_SUFFIX_ONLY = ("optimizer", "schedule", "gradient_clipping", "label_smoothing", "dropout")
+"""Training fields that concern the trainable part only, so that trials may share a run whatever these are."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Launcher:
         self._state = state
         self._plan = plan
         self._speed = cost.Speed(state.runs.values())
-        self._separating = packing_parameters(seen.spec)
+        self._separating = [p.name for p in seen.spec.parameters if _separates(p)]
 
     def decisions(self) -> Iterator[StartRun | Held]:
         """The runs to start now, highest rung first; the caller applies each before it asks for the next."""
@@ -87,7 +91,7 @@ class Launcher:
         if self._plan.open_ended:
             each = int(self._spec.search.eta**self._plan.top)
         else:
-            each = math.ceil((self._plan.trials - len(self._state.trials)) / self._width())
+            each = math.ceil((self._plan.trials - len(self._state.trials)) / self._width(0))
         return spare * max(1, min(each, self._most_together()))
 
     def _groups(self) -> list[_Group]:
@@ -115,9 +119,13 @@ class Launcher:
     def _batch_key(self, trial: Trial) -> str:
         return json.dumps({name: trial.assignment.get(name) for name in self._separating})
 
-    def _width(self) -> int:
-        """How many runs there can be at a time."""
-        return max(1, min(self._spec.search.parallelism, sum(c.slots for c in self._seen.classes)))
+    def _width(self, rung: int) -> int:
+        """How many runs of a rung there can be at a time."""
+        rules = placement(self._seen, self._state)
+        home = rules.home(self._plan.rungs[rung].layers)
+        alone = home is not None and not rules.overflow and not rules.degrade
+        slots = home.slots if home is not None and alone else sum(c.slots for c in self._seen.classes)
+        return max(1, min(self._spec.search.parallelism, slots))
 
     def _free_runs(self) -> int:
         return self._spec.search.parallelism - len(self._state.active_runs)
@@ -150,11 +158,10 @@ class Launcher:
         layers = self._plan.rungs[group.rung].layers
         if group.solo or not self._may_pack(layers, group.rung, group.start_tokens):
             return 1
-        return max(1, min(math.ceil(count / self._width()), self._most_together()))
+        return max(1, min(math.ceil(count / self._width(group.rung)), self._most_together()))
 
     def _place(self, asked: int, trials: int) -> Fit | None:
-        where = placement(self._seen, self._state)
-        return where.place(asked, trials, self._free(), self._spec.placement.degrade)
+        return placement(self._seen, self._state).place(asked, trials, self._free())
 
     def _run(self, group: _Group, trials: tuple[int, ...], fit: Fit) -> StartRun | Held:
         """The run for these trials, or for fewer of them where the budget in tokens asks for it."""
@@ -183,7 +190,7 @@ class Launcher:
             memory_class=fit.memory_class,
             reserved=reservation.amounts,
             deadline_seconds=reservation.deadline_seconds,
-            predicted_bytes=fit.predicted_bytes,
+            predicted_bytes=predicted_peak(self._seen, fit.layers, len(trials)),
             flops=flops,
         )
 
@@ -198,3 +205,11 @@ class Launcher:
             f"not even one trainable layer fits the largest memory class ({largest} usable bytes); lower "
             "training.batchSize or training.sequenceLength, or add a larger GPU"
         )
+
+
+def _separates(parameter: Parameter) -> bool:
+    """Whether trials that differ in this parameter cannot share a run (see `api.bindings.prefix_key`)."""
+    target = target_of(parameter)
+    if target is None:
+        return False
+    return target.section != "training" or target.path[1] not in _SUFFIX_ONLY

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from frostline_operator.engine.state import MemoryClass
 
-PredictPeak = Callable[[int, int, MemoryClass], int | None]
-"""(layers, trials, class) -> predicted peak bytes with correction, None where nothing is known."""
+Need = Callable[[int, int, MemoryClass], int | None]
+"""(layers, trials, class) -> bytes that a device must have free, None where nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,6 @@ class Fit:
     memory_class: str
     layers: int
     trials: int
-    predicted_bytes: int | None
 
 
 class NothingFits(Exception):  # noqa: N818 - it is an answer, not a malfunction
@@ -50,18 +49,22 @@ class Placement:
     """The memory side of a study: what needs how much, and what is known not to fit."""
 
     classes: Sequence[MemoryClass]
-    predict: PredictPeak
+    need: Need
     headroom: float
     failures: Sequence[OutOfMemory] = ()
+    overflow: bool = False
+    """Let a run take a larger class when the smallest fitting one is full."""
+    degrade: bool = False
+    """Let a run take fewer layers on a smaller class when the fitting one is full."""
 
     def fits(self, memory_class: MemoryClass, layers: int, trials: int) -> bool:
         """Whether a run is expected to fit a device of the class."""
         if any(failure.rules_out(memory_class, layers, trials) for failure in self.failures):
             return False
-        predicted = self.predict(layers, trials, memory_class)
-        if predicted is None or memory_class.usable_bytes is None:
+        need = self.need(layers, trials, memory_class)
+        if need is None or memory_class.usable_bytes is None:
             return True
-        return predicted * (1 + self.headroom) <= memory_class.usable_bytes
+        return need * (1 + self.headroom) <= memory_class.usable_bytes
 
     def largest_layers(self, asked: int) -> int:
         """Most layers, up to `asked`, that one trial can train anywhere in the cluster; 0 where nothing fits."""
@@ -70,33 +73,38 @@ class Placement:
                 return layers
         return 0
 
-    def place(self, asked: int, trials: int, free: Mapping[str, int], degrade: bool) -> Fit | None:
+    def home(self, asked: int) -> MemoryClass | None:
+        """The class that a run of `asked` layers belongs on: the smallest that holds the most of them; None if none."""
+        layers = self.largest_layers(asked)
+        return next((c for c in self._by_size() if layers and self.fits(c, layers, 1)), None)
+
+    def place(self, asked: int, trials: int, free: Mapping[str, int]) -> Fit | None:
         """A free device for up to `trials` trials at `asked` layers, or None while the fitting ones are taken.
 
         Args:
             asked: z of the rung; fewer are taken only where no class fits it, or with `degrade`.
             trials: how many would share the run; fewer are taken where memory asks for it, at least one.
             free: free devices by class name.
-            degrade: rather train fewer layers on a free smaller device than wait.
 
         Raises:
             NothingFits: if no class holds even one layer.
         """
-        by_size = sorted(self.classes, key=_size)
         some_class_fits = False
         for layers in range(asked, 0, -1):
-            fitting = [c for c in by_size if self.fits(c, layers, 1)]
+            fitting = [c for c in self._by_size() if self.fits(c, layers, 1)]
             some_class_fits = some_class_fits or bool(fitting)
-            for memory_class in fitting:
+            for memory_class in fitting if self.overflow else fitting[:1]:
                 if free.get(memory_class.name, 0) > 0:
                     together = self._most_trials(memory_class, layers, trials)
-                    predicted = self.predict(layers, together, memory_class)
-                    return Fit(memory_class.name, layers, together, predicted)
-            if some_class_fits and not degrade:
+                    return Fit(memory_class.name, layers, together)
+            if some_class_fits and not self.degrade:
                 return None
         if not some_class_fits:
             raise NothingFits
         return None
+
+    def _by_size(self) -> list[MemoryClass]:
+        return sorted(self.classes, key=_size)
 
     def _most_trials(self, memory_class: MemoryClass, layers: int, wanted: int) -> int:
         for trials in range(wanted, 1, -1):

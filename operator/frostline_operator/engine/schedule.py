@@ -93,19 +93,20 @@ def _tokens_at(amount: AmountRange, divisor: int) -> int:
 def brackets(search: SearchSpec, rung_count: int, trials: int) -> tuple[Bracket, ...]:
     """The brackets of the study's algorithm over `rung_count` rungs.
 
-    For SuccessiveHalving and ASHA one bracket of `trials`; for Hyperband `trials` is the size of the widest bracket and
-    the others are scaled with it (`trials` = eta^(R-1) gives Table 1 of Li et al. 2017).
+    For SuccessiveHalving and ASHA one bracket of `trials`; for Hyperband `trials` is the size of the widest bracket,
+    the others are scaled with it (eta^(R-1) gives Table 1 of Li et al. 2017), and one without trials is left out.
     """
     if search.algorithm != "Hyperband":
         return (Bracket(0, 0, halving(trials, search.eta, rung_count)),)
     top = rung_count - 1
     widest = search.eta**top
-    made = []
+    made: list[Bracket] = []
     for index in range(rung_count):
         steps = top - index
         size = (rung_count // (steps + 1)) * search.eta**steps
-        scaled = max(1, size * trials // widest)
-        made.append(Bracket(index, index, halving(scaled, search.eta, steps + 1)))
+        scaled = size * trials // widest
+        if scaled > 0:
+            made.append(Bracket(len(made), index, halving(scaled, search.eta, steps + 1)))
     return tuple(made)
 
 

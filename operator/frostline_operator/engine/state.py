@@ -13,7 +13,7 @@ from typing import Literal
 
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine.space import Assignment
-from frostline_trainer.contract import CheckpointRef, ModelProfile
+from frostline_trainer.contract import CheckpointRef, MemoryProfile, ModelProfile
 
 
 class RunState(enum.StrEnum):
@@ -203,3 +203,5 @@ class Observation:
     state: StudyState
     now: float
     """Seconds; only differences are used."""
+    memory: MemoryProfile | None = None
+    """None where memory is no limit or could not be predicted: then only exit 42 teaches what does not fit."""
