@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from frostline_trainer.contract import Scalar, Section
+from frostline_trainer.contract import FieldPath, Scalar, Section
 
 ParameterName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", max_length=63)]
 
@@ -45,33 +46,53 @@ class Parameter(Section):
     when: Condition | None = None
     """Exists only under this condition on an earlier parameter; elsewhere the bound field keeps its own value."""
 
-    @model_validator(mode="after")
-    def _fields_match_type(self) -> Parameter:
-        numeric = self.type in ("Float", "Int")
-        if numeric:
-            self._check_range()
-        elif self.min is not None or self.max is not None or self.step is not None or self.scale == "Log":
-            raise ValueError(f"min, max, step and scale are for type Float or Int, not for {self.type}; remove them")
-        if (self.type == "Categorical") != (self.values is not None):
-            raise ValueError("give values for type Categorical, and only for it")
-        if (self.type == "Constant") != (self.value is not None):
-            raise ValueError("give value for type Constant, and only for it")
-        if self.values is not None and len({(type(v), v) for v in self.values}) != len(self.values):
-            raise ValueError("values holds the same choice twice; remove one")
-        return self
+    def problems(self) -> Iterator[tuple[FieldPath, str]]:
+        """Fields that the type needs and does not have, or has and does not know; ranges that are none."""
+        if self.type in ("Float", "Int"):
+            yield from self._range_problems()
+        else:
+            for field in ("min", "max", "step"):
+                if getattr(self, field) is not None:
+                    yield (field,), f"{field} is for type Float or Int, not for {self.type}; remove it"
+            if self.scale != "Linear":
+                yield ("scale",), f"scale is for type Float or Int, not for {self.type}; remove it"
+        for field, kind in (("values", "Categorical"), ("value", "Constant")):
+            if self.type == kind and getattr(self, field) is None:
+                yield (), f"type {kind} needs {field}; add it"
+            if self.type != kind and getattr(self, field) is not None:
+                yield (field,), f"{field} is for type {kind}, not for {self.type}; remove it or set type: {kind}"
+        yield from self._choice_problems()
 
-    def _check_range(self) -> None:
-        if self.min is None or self.max is None:
-            raise ValueError(f"type {self.type} needs min and max")
-        if not (math.isfinite(self.min) and math.isfinite(self.max)):
-            raise ValueError("min and max must be finite")
-        if self.min >= self.max:
-            raise ValueError(
-                f"min ({self.min:g}) must be below max ({self.max:g}); for a single value use type: Constant"
-            )
-        if self.scale == "Log" and self.min <= 0:
-            raise ValueError(f"scale Log needs min above 0, but min is {self.min:g}")
+    def _choice_problems(self) -> Iterator[tuple[FieldPath, str]]:
+        seen: set[tuple[bool, Scalar]] = set()
+        for index, choice in enumerate(self.values or []):
+            if isinstance(choice, float) and not math.isfinite(choice):
+                yield ("values", index), "must be finite; remove it"
+            key = (isinstance(choice, bool), choice)
+            if key in seen:
+                yield ("values", index), "is the same choice as one before it; remove one"
+            seen.add(key)
+        if isinstance(self.value, float) and not math.isfinite(self.value):
+            yield ("value",), "must be finite; give a number"
+
+    def _range_problems(self) -> Iterator[tuple[FieldPath, str]]:
+        missing = [field for field in ("min", "max") if getattr(self, field) is None]
+        if missing:
+            yield (), f"type {self.type} needs {' and '.join(missing)}; add {'it' if len(missing) == 1 else 'them'}"
+        for field in ("min", "max", "step"):
+            number = getattr(self, field)
+            if number is None:
+                continue
+            if not math.isfinite(number):
+                yield (field,), "must be finite; give a number"
+            elif self.type == "Int" and number != int(number):
+                yield (field,), f"must be a whole number for type Int, got {number:g}; round it or set type: Float"
+        if self.min is not None and self.max is not None and self.min >= self.max:
+            text = f"must be above min ({self.min:g}), got {self.max:g}; for a single value use type: Constant"
+            yield ("max",), text
+        elif self.min is not None and self.max is not None and (self.step or 0) > self.max - self.min:
+            yield ("step",), f"must be at most max - min, which is {self.max - self.min:g}, got {self.step:g}; lower it"
+        if self.scale == "Log" and self.min is not None and self.min <= 0:
+            yield ("min",), f"must be above 0 for scale Log, got {self.min:g}; raise it or set scale: Linear"
         if self.scale == "Log" and self.step is not None:
-            raise ValueError("step goes with scale Linear only; remove one of the two")
-        if self.type == "Int" and any(v is not None and v != int(v) for v in (self.min, self.max, self.step)):
-            raise ValueError("type Int needs whole numbers for min, max and step")
+            yield ("step",), "step goes with scale Linear only; remove one of the two"

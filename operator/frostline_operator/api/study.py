@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from frostline_operator.api.checks import Sections, cross_problems
 from frostline_operator.api.parameters import Parameter
 from frostline_operator.api.search import (
     BudgetSpec,
@@ -17,11 +19,18 @@ from frostline_operator.api.search import (
     SearchSpec,
     TrustSpec,
 )
-from frostline_trainer.contract import DataSpec, ModelSpec, Section, TrainingSpec
+from frostline_trainer.contract import DataSpec, FieldPath, ModelSpec, Section, TrainingSpec
 
 GROUP = "hpo.frostline.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
+
+
+class PodTemplate(Section):
+    """Overrides merged into the pods that train: tolerations, a priority class, volumes, labels and so on."""
+
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    spec: dict[str, Any] = Field(default_factory=dict)
 
 
 class HPOStudySpec(Section):
@@ -41,49 +50,14 @@ class HPOStudySpec(Section):
     higher fidelity, as in the Frozen Layers paper."""
     trust: TrustSpec = Field(default_factory=TrustSpec)
     metrics: MetricsSpec = Field(default_factory=MetricsSpec)
-    template: dict[str, Any] = Field(default_factory=dict)
-    """Overrides merged into the trainer's pod template (`spec`, `metadata`); not used on a single machine."""
+    template: PodTemplate = Field(default_factory=PodTemplate)
+    """Overrides merged into the trainer's pod template; not used on a single machine."""
     suspend: bool = False
     """Stop all runs with checkpoints and start none until it is false again."""
 
-    @model_validator(mode="after")
-    def _parameters_fit_together(self) -> HPOStudySpec:
-        earlier: dict[str, Parameter] = {}
-        for parameter in self.parameters:
-            if parameter.name in earlier:
-                raise ValueError(f"parameters names {parameter.name!r} twice; rename one")
-            if parameter.when is not None:
-                self._check_condition(parameter, earlier)
-            earlier[parameter.name] = parameter
-        return self
-
-    @staticmethod
-    def _check_condition(parameter: Parameter, earlier: dict[str, Parameter]) -> None:
-        assert parameter.when is not None
-        parent = earlier.get(parameter.when.parameter)
-        if parent is None:
-            raise ValueError(
-                f"parameters.{parameter.name}.when refers to {parameter.when.parameter!r}, "
-                "which is not declared before it"
-            )
-        if parent.values is not None:
-            unknown = [value for value in parameter.when.values if value not in parent.values]
-            if unknown:
-                raise ValueError(
-                    f"parameters.{parameter.name}.when: {parent.name} never is {unknown[0]!r}; "
-                    f"it is one of {parent.values}"
-                )
-
-    @model_validator(mode="after")
-    def _something_ends_it(self) -> HPOStudySpec:
-        limits = self.budget
-        open_ended = all(
-            limit is None
-            for limit in (limits.trials, limits.tokens, limits.gpu_seconds, limits.wall_clock, limits.cost)
-        )
-        if self.search.trials is None and open_ended and self.search.sampler != "Grid":
-            raise ValueError("nothing ends this study: give search.trials or a budget")
-        return self
+    def problems(self) -> Iterator[tuple[FieldPath, str]]:
+        """Everything that must hold between sections; see `frostline_operator.api.checks`."""
+        yield from cross_problems(Sections.of(self))
 
 
 class ObjectMeta(Section):

@@ -1,0 +1,192 @@
+"""From YAML text to plain data with the line of everything in it.
+
+YAML 1.2, so that `1e-4` is a number. What a cluster would read differently (kubectl still takes an unquoted `yes` or
+`on` for true, and `010` for eight) is refused rather than guessed, because the same file goes to both.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
+
+from frostline_operator.api.problems import Problem
+from frostline_trainer.contract import FieldPath
+
+_TAG = "tag:yaml.org,2002:"
+_OLD_BOOLEANS = {word for base in ("yes", "no", "on", "off") for word in (base, base.capitalize(), base.upper())}
+_OLD_OCTAL = re.compile(r"^[-+]?0[0-9_]+$")
+_MOST_NODES = 100_000
+"""Aliases can make a short text expand without end; no study comes near this."""
+
+_SYNTAX = (
+    ("found character '\\t'", "a tab cannot indent; use spaces"),
+    ("mapping values are not allowed", "a ':' where no key can start; check the indentation, or quote text with ': '"),
+    ("could not find expected ':'", "a key without ': '; add it, or check the indentation"),
+    ("found unexpected end of stream", "a quotation mark is never closed; close it"),
+    ("expected <block end>", "the indentation does not fit the lines above; align it with its neighbours"),
+    ("expected ',' or ']'", "a list in brackets is not closed, or lacks a comma"),
+    ("expected ',' or '}'", "a section in braces is not closed, or lacks a comma"),
+    ("found undefined alias", "an alias (*name) without its anchor; write &name where the value first occurs"),
+    ("cannot start any token", "this character cannot start a value; put the text in quotes"),
+)
+
+
+@dataclass
+class Document:
+    """One YAML document."""
+
+    data: Any
+    lines: dict[FieldPath, int] = field(default_factory=dict)
+    """Line of each key and list item, counted from 1; of the document itself under ()."""
+
+    def line(self, path: FieldPath) -> int | None:
+        """Line of a field, or of the closest thing around it that exists."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path)
+
+    def shown(self, path: FieldPath) -> str:
+        """The path as the person wrote it; parameters go by their name."""
+        text, data = "", self.data
+        for step in path:
+            if isinstance(step, int):
+                label = str(step)
+                data = data[step] if isinstance(data, list) and step < len(data) else None
+                if text == "spec.parameters" and isinstance(data, dict) and isinstance(data.get("name"), str):
+                    label = data["name"]
+                text += f"[{label}]"
+            else:
+                data = data.get(step) if isinstance(data, dict) else None
+                text += f".{step}" if text else step
+        return text
+
+
+def read_documents(text: str, file: str) -> tuple[list[Document], list[Problem]]:
+    """All documents of a YAML text, as far as they can be read, and what is wrong with it as YAML."""
+    documents: list[Document] = []
+    problems: list[Problem] = []
+    try:
+        for node in YAML(typ="rt").compose_all(text):
+            if node is not None:
+                reader = _Reader(file)
+                document = Document(None)
+                document.data = reader.read(node, (), document.lines)
+                problems += [Problem(file, line, document.shown(path), message) for line, path, message in reader.found]
+                documents.append(document)
+    except (YAMLError, RecursionError) as error:
+        problems.append(_syntax_problem(error, text, file))
+    return documents, problems
+
+
+def _syntax_problem(error: Exception, text: str, file: str) -> Problem:
+    if isinstance(error, RecursionError):
+        return Problem(file, 1, "", "nested too deeply to be a study; remove levels")
+    if isinstance(error, ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return Problem(file, line, "", "not valid YAML: a character that YAML does not allow; remove it")
+    if not isinstance(error, MarkedYAMLError):
+        return Problem(file, 1, "", f"not valid YAML: {error}")
+    raw = error.problem or error.context or "cannot be read"
+    mark = error.problem_mark or error.context_mark
+    words = next((words for start, words in _SYNTAX if start in raw), raw)
+    if mark is None:
+        return Problem(file, 1, "", f"not valid YAML: {words}")
+    if error.context_mark is not None and "never closed" in words:
+        mark = error.context_mark
+    return Problem(file, mark.line + 1, "", f"not valid YAML at column {mark.column + 1}: {words}")
+
+
+class _Reader:
+    """Turns nodes into plain data, noting lines and everything that cannot stand."""
+
+    def __init__(self, file: str) -> None:
+        self.found: list[tuple[int, FieldPath, str]] = []
+        self._open: list[int] = []
+        self._count = 0
+
+    def read(self, node: Node, path: FieldPath, lines: dict[FieldPath, int]) -> Any:
+        line = node.start_mark.line + 1
+        lines.setdefault(path, line)
+        self._count += 1
+        if id(node) in self._open:
+            self._report(line, path, "an alias refers to what it is part of; write the value out")
+            return None
+        if self._count > _MOST_NODES:
+            if self._count == _MOST_NODES + 1:
+                self._report(line, path, "the aliases in this file expand without end; write the values out")
+            return None
+        self._open.append(id(node))
+        try:
+            if isinstance(node, MappingNode):
+                return self._mapping(node, path, lines)
+            if isinstance(node, SequenceNode):
+                return [self.read(item, (*path, index), lines) for index, item in enumerate(node.value)]
+            return self._scalar(node, path)
+        finally:
+            self._open.pop()
+
+    def _report(self, line: int, path: FieldPath, message: str) -> None:
+        self.found.append((line, path, message))
+
+    def _mapping(self, node: MappingNode, path: FieldPath, lines: dict[FieldPath, int]) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if key_node.tag == _TAG + "merge":
+                for base in value_node.value if isinstance(value_node, SequenceNode) else [value_node]:
+                    found = self.read(base, path, lines)
+                    merged = {**(found if isinstance(found, dict) else {}), **merged}
+                continue
+            key = self._scalar(key_node, path) if isinstance(key_node, ScalarNode) else None
+            if not isinstance(key, str):
+                written = key_node.value if isinstance(key_node, ScalarNode) else "this"
+                self._report(line, path, f"the key {written} is not text; put it in quotes")
+                continue
+            if key in data:
+                first = lines[(*path, key)]
+                self._report(line, (*path, key), f"is there twice, first in line {first}; keep one")
+                continue
+            lines[(*path, key)] = line
+            data[key] = self.read(value_node, (*path, key), lines)
+        return {**merged, **data}
+
+    def _scalar(self, node: Node, path: FieldPath) -> Any:
+        kind, text = str(node.tag), str(node.value)
+        line = node.start_mark.line + 1
+        if kind == _TAG + "null":
+            return None
+        if kind == _TAG + "bool":
+            return text.lower() == "true"
+        if kind == _TAG + "int":
+            if _OLD_OCTAL.match(text) and text.lstrip("+-") not in ("0",):
+                plain = text.lstrip("+-0") or "0"
+                self._report(line, path, f"{text} is read as octal by some tools; write {plain}")
+            try:
+                return _whole(text)
+            except ValueError:  # Python refuses thousands of digits
+                self._report(line, path, "a number with so many digits cannot be meant; shorten it")
+                return None
+        if kind == _TAG + "float":
+            return float(text.lower().replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
+        if kind in (_TAG + "str", _TAG + "timestamp", _TAG + "value"):
+            if text in _OLD_BOOLEANS and not getattr(node, "style", None):
+                meant = "true" if text.lower() in ("yes", "on") else "false"
+                self._report(line, path, f"{text} is text here but {meant} to kubectl; write {meant}, or '{text}'")
+            return text
+        self._report(line, path, f"the tag {kind.replace(_TAG, '!!')} is not supported; remove it")
+        return None
+
+
+def _whole(text: str) -> int:
+    digits = text.replace("_", "").lower()
+    unsigned = digits.lstrip("+-")
+    base = {"0x": 16, "0o": 8, "0b": 2}.get(unsigned[:2], 10)
+    value = int(unsigned, base)
+    return -value if digits.startswith("-") else value
