@@ -425,6 +425,14 @@ class RunResult(Section):
 # --- what the model costs ---------------------------------------------------------------------------------------------
 
 
+class ProfileSpec(Section):
+    """What a profile depends on: the input of `python -m frostline_trainer profile` (a `RunSpec` holds all of it)."""
+
+    model: ModelSpec
+    data: DataSpec
+    training: TrainingSpec = Field(default_factory=TrainingSpec)
+
+
 class ModelProfile(Section):
     """What a model costs at each z, computed once per model by `python -m frostline_trainer profile`.
 

@@ -1,0 +1,52 @@
+"""`python -m frostline_trainer`: what a trainer pod or process runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+_EPILOG = """\
+run      reads one RunSpec document from FROSTLINE_RUN (JSON, or @/path/to/file), trains its trials, serves /metrics,
+         and writes a RunResult to FROSTLINE_RESULT (by default the Kubernetes termination log).
+         Exit codes: 0 done, 42 out of device memory, 43 the study is at fault, 143 stopped with a checkpoint.
+profile  prints what a model costs at each number of trainable layers, without training or allocating it.
+
+examples:
+  FROSTLINE_RUN=@run.json FROSTLINE_RESULT=result.json python -m frostline_trainer run
+  python -m frostline_trainer profile @run.json --format table
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m frostline_trainer",
+        description="Trains the last layers of one or several trials, or tells what that would cost.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run", help="evaluate the run that FROSTLINE_RUN describes")
+    profile = commands.add_parser("profile", help="FLOPs and parameters of a model at each z")
+    profile.add_argument(
+        "document",
+        help="JSON with model, data and training (a RunSpec will do), or @ and the path of a file that holds it",
+    )
+    profile.add_argument("--format", choices=("json", "table"), default="json", help="default: json")
+    parsed = parser.parse_args(arguments)
+    if parsed.command == "run":
+        from frostline_trainer.run import main as run
+
+        return run()
+    from frostline_trainer.profile import main as show
+
+    return show(parsed.document, parsed.format)
+
+
+if __name__ == "__main__":
+    # Threads of libraries must not keep a finished pod alive, so nothing is left to interpreter shutdown.
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,133 @@
+"""What a model costs at each z: parameters and FLOPs, counted on tensors that have a shape but no content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from frostline_trainer.contract import ModelProfile, ProfileSpec
+from frostline_trainer.data.open import data_shape
+from frostline_trainer.data.shape import DataShape
+from frostline_trainer.errors import StudyFault
+from frostline_trainer.families import build_network
+from frostline_trainer.logs import log
+from frostline_trainer.network import run_prefix
+from frostline_trainer.objective import training_loss
+
+VERSION = 1
+"""Raise it when the counting changes, so that cached profiles are made anew."""
+
+
+def profile(spec: ProfileSpec) -> ModelProfile:
+    """Count, for every z, what the prefix and the suffix cost per token (per sample for images and tables).
+
+    Model and data are on the meta device: nothing is allocated, whatever the model's size. FLOPs are those of matrix
+    products, convolutions and attention (`torch.utils.flop_counter`), of the very forward and backward pass that the
+    trainer runs at this z; element-wise work is not counted.
+
+    Raises:
+        StudyFault: the model or the data cannot be built.
+    """
+    shape = data_shape(spec.data, spec.training)
+    layers = _build(spec, shape).layers
+    parameters: list[int] = []
+    prefix_flops: list[float] = []
+    suffix_flops: list[float] = []
+    for z in range(1, layers + 1):
+        split = _build(spec, shape).split(z)
+        suffix = split.suffixes[0].train()
+        with torch.device("meta"):
+            x, y = sample(shape, 2)
+            with FlopCounterMode(display=False) as forward:
+                features = run_prefix(split.prefix, x)
+            with FlopCounterMode(display=False) as both:
+                training_loss(suffix(features), y, 0.0).backward()  # type: ignore[no-untyped-call]
+        per = 2 * shape.tokens_per_sample
+        parameters.append(sum(p.numel() for p in suffix.trainable().values()))
+        prefix_flops.append(forward.get_total_flops() / per)
+        suffix_flops.append(both.get_total_flops() / per)
+    training = spec.training
+    return ModelProfile(
+        hash=profile_hash(spec),
+        layers=layers,
+        unit=shape.unit,
+        parameters=parameters,
+        prefix_flops=prefix_flops,
+        suffix_flops=suffix_flops,
+        step_tokens=training.batch_size * training.accumulation * shape.tokens_per_sample,
+    )
+
+
+def sample(shape: DataShape, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and targets of the data's shape, filled with zeros, on the device that is current."""
+    if shape.kind == "Text":
+        return torch.zeros(batch, *shape.input, dtype=torch.long), torch.zeros(batch, *shape.input, dtype=torch.long)
+    return torch.zeros(batch, *shape.input), torch.zeros(batch, dtype=torch.long)
+
+
+def profile_hash(spec: ProfileSpec) -> str:
+    """Of all that the profile depends on: two equal hashes, one profile."""
+    import transformers
+
+    training = spec.training
+    document = {
+        "version": VERSION,
+        "torch": torch.__version__.split("+")[0],
+        "transformers": transformers.__version__,
+        "model": spec.model.model_dump(mode="json"),
+        "data": spec.data.model_dump(mode="json"),
+        "training": [training.batch_size, training.accumulation, training.sequence_length],
+    }
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _build(spec: ProfileSpec, shape: DataShape) -> Any:
+    model = spec.model.model_copy(update={"pretrained": None}) if spec.model.config.get("model_type") else spec.model
+    if model.family != "CausalLM" and model.pretrained:
+        model = model.model_copy(update={"pretrained": None})
+    with torch.device("meta"):
+        return build_network(model, shape, 0)
+
+
+def main(document: str, form: str) -> int:
+    """The command `profile`; returns the exit code."""
+    from frostline_trainer.run import describe
+
+    try:
+        text = Path(document[1:]).read_text(encoding="utf-8") if document.startswith("@") else document
+        fields = json.loads(text)
+        if "trials" in fields and "training" not in fields:  # a RunSpec: the first trial's training stands for all
+            fields["training"] = fields["trials"][0].get("training", {})
+        wanted = {name: fields[name] for name in ("model", "data", "training") if name in fields}
+        found = profile(ProfileSpec.model_validate_json(json.dumps(wanted)))
+    except (StudyFault, OSError, json.JSONDecodeError, pydantic.ValidationError) as error:
+        message = describe(error) if isinstance(error, pydantic.ValidationError) else str(error)
+        log("fault", message=message)
+        return 43
+    print(found.model_dump_json(by_alias=True) if form == "json" else table(found))
+    sys.stdout.flush()
+    return 0
+
+
+def table(found: ModelProfile) -> str:
+    """For people: one line per z, with what packing eight trials would save."""
+    unit = found.unit.removesuffix("s")
+    full = found.suffix_flops[-1]
+    lines = [
+        f"{found.layers} layers, {found.step_tokens} {found.unit} per step",
+        f"{'z':>4} {'parameters':>14} {f'prefix FLOP/{unit}':>20} {f'suffix FLOP/{unit}':>20} {'alone':>8} {'packed by 8':>12}",
+    ]
+    for z in range(1, found.layers + 1):
+        prefix, suffix = found.prefix_flops[z - 1], found.suffix_flops[z - 1]
+        lines.append(
+            f"{z:>4} {found.parameters[z - 1]:>14,} {prefix:>20,.0f} {suffix:>20,.0f} {(prefix + suffix) / full:>8.1%} "
+            f"{(prefix / 8 + suffix) / full:>12.1%}"
+        )
+    return "\n".join(lines)

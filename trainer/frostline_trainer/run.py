@@ -1,0 +1,200 @@
+"""One run from its document to its exit code: the rim around the training loop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+import pydantic
+import torch
+
+from frostline_trainer.contract import LAYERS_ENV, RUN_ENV, ExitCode, Reason, RunResult, RunSpec, TrialResult
+from frostline_trainer.errors import OutOfMemory, StudyFault
+from frostline_trainer.limits import DeviceMemory, device_memory
+from frostline_trainer.logs import log
+from frostline_trainer.loop import train
+from frostline_trainer.metrics import MetricsServer, RunMetrics
+from frostline_trainer.pack import build_pack
+from frostline_trainer.result import write_result
+from frostline_trainer.store import Store, write_atomically
+
+
+def read_spec(environment: Mapping[str, str]) -> RunSpec:
+    """The run's document from `FROSTLINE_RUN` (JSON, or `@` and a file's path), with `FROSTLINE_LAYERS` applied.
+
+    Raises:
+        StudyFault: no document, or one with errors; all of them are named.
+    """
+    text = environment.get(RUN_ENV, "")
+    if not text:
+        raise StudyFault(
+            f"{RUN_ENV} is not set; give the run's JSON document, or @ and the path of a file that holds it"
+        )
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        except OSError as error:
+            raise StudyFault(f"{RUN_ENV}: {error}") from error
+    try:
+        spec = RunSpec.model_validate_json(text)
+        layers = environment.get(LAYERS_ENV)
+        if layers:
+            spec = RunSpec.model_validate_json(
+                spec.model_copy(update={"layers": int(layers)}).model_dump_json(by_alias=True)
+            )
+    except pydantic.ValidationError as error:
+        raise StudyFault(f"{RUN_ENV}: {describe(error)}") from error
+    except ValueError as error:
+        raise StudyFault(f"{LAYERS_ENV}: {error}") from error
+    return spec
+
+
+def describe(error: pydantic.ValidationError) -> str:
+    """All errors of a document in one line: field, what is wrong, what was given."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        given = repr(problem["input"])
+        lines.append(f"{'.'.join(map(str, problem['loc'])) or 'document'}: {problem['msg']} (given: {given[:60]})")
+    return "; ".join(lines)
+
+
+class StopFlag:
+    """Set by SIGTERM and SIGINT; the loop looks at it between steps."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        return self.event.is_set()
+
+    def install(self) -> None:
+        """Take both signals over, which only works in the main thread."""
+        signal.signal(signal.SIGTERM, self._set)
+        signal.signal(signal.SIGINT, self._set)
+
+    def _set(self, number: int, _frame: FrameType | None) -> None:
+        self.event.set()
+
+
+def main() -> int:
+    """Evaluate the run in the environment; returns the exit code, the result is written by then."""
+    began = time.monotonic() - _process_age()
+    stopped = StopFlag()
+    stopped.install()
+    try:
+        spec = read_spec(os.environ)
+    except StudyFault as fault:
+        log("fault", message=str(fault))
+        write_result(RunResult(run="", layers=1, exit_code=ExitCode.STUDY_FAULT, trials=[], message=str(fault)[:1024]))
+        return int(ExitCode.STUDY_FAULT)
+
+    device = choose_device()
+    metrics = RunMetrics(spec, spec.layers)
+    try:
+        server = MetricsServer(metrics, spec.metrics_port)
+    except OSError as error:
+        log("metrics-not-served", port=spec.metrics_port, error=str(error))
+        server = None
+    log(
+        "run", study=spec.study, run=spec.run, rung=spec.rung, layers=spec.layers, tokens=spec.tokens, device=str(device),
+        trials=[t.name for t in spec.trials], metrics_port=server.port if server else None,
+    )  # fmt: skip
+    if server and spec.metrics_file:
+        write_atomically(Path(spec.metrics_file), f"{_address()}:{server.port}".encode())
+
+    with device_memory(device, spec.memory_limit) as memory:
+        result = evaluate_run(spec, device, metrics, stopped, memory, began)
+    write_result(result)
+    if server:
+        if result.exit_code == ExitCode.DONE:
+            _linger(server, spec.linger_seconds, stopped)
+        server.close()
+    return int(result.exit_code)
+
+
+def evaluate_run(
+    spec: RunSpec, device: torch.device, metrics: RunMetrics, stopped: StopFlag, memory: DeviceMemory, began: float
+) -> RunResult:
+    """Train the run's trials and turn whatever happens into a result."""
+    trials: list[TrialResult] = []
+    code, message = ExitCode.DONE, ""
+    training_since: float | None = None
+    train_seconds = 0.0
+    try:
+        if spec.model.family == "Custom":
+            from frostline_trainer.entrypoint import run_custom
+
+            training_since = time.monotonic()
+            trials = run_custom(spec, device, Store(spec.checkpoint), metrics, stopped)
+        else:
+            store = Store(spec.checkpoint)
+            pack = build_pack(spec, device, store)
+            training_since = time.monotonic()
+            try:
+                trials = train(pack, store, metrics, stopped)
+            finally:
+                pack.cache.close()
+        if any(trial.reason == "Stopped" for trial in trials):
+            code, message = ExitCode.STOPPED, "stopped by a signal; checkpoints are written"
+    except StudyFault as fault:
+        code, message = ExitCode.STUDY_FAULT, str(fault)
+        trials = _all(spec, "Fault")
+    except (OutOfMemory, torch.OutOfMemoryError, MemoryError) as error:
+        code = ExitCode.OUT_OF_MEMORY
+        message = f"out of memory with {spec.layers} trainable layers and {len(spec.trials)} trials in the run: {error}"
+        trials = _all(spec, "OutOfMemory")
+    if training_since is not None:
+        train_seconds = time.monotonic() - training_since
+    if message:
+        log("ended", exit_code=int(code), message=message)
+    return RunResult(
+        run=spec.run,
+        layers=spec.layers,
+        exit_code=code,
+        trials=trials,
+        peak_bytes=memory.peak_bytes(),
+        reserved_bytes=memory.reserved_bytes(),
+        device_bytes=memory.device_bytes(),
+        device=memory.name(),
+        seconds=round(time.monotonic() - began, 3),
+        train_seconds=round(train_seconds, 3),
+        message=message[:1024],
+    )
+
+
+def choose_device() -> torch.device:
+    """The first accelerator this process may see, else the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _all(spec: RunSpec, reason: Reason) -> list[TrialResult]:
+    return [TrialResult(name=t.name, reason=reason, tokens=t.parent.tokens if t.parent else 0) for t in spec.trials]
+
+
+def _linger(server: MetricsServer, seconds: float, stopped: StopFlag) -> None:
+    """Keep /metrics up until the time is over, somebody releases the run, or a signal asks to go."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not server.released.wait(0.05) and not stopped():
+        pass
+
+
+def _address() -> str:
+    return os.environ.get("POD_IP") or (
+        "127.0.0.1" if not os.environ.get("KUBERNETES_SERVICE_HOST") else socket.gethostname()
+    )
+
+
+def _process_age() -> float:
+    """Seconds since the process started, imports included; 0 where the system does not tell."""
+    try:
+        started = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return max(0.0, float(Path("/proc/uptime").read_text().split()[0]) - started)
+    except (OSError, ValueError, IndexError):
+        return 0.0

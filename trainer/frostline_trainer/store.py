@@ -1,0 +1,74 @@
+"""Where checkpoints live: a local folder or any fsspec URL, behind four operations."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from frostline_trainer.errors import StudyFault
+
+
+class Store:
+    """Files under one root. Writing replaces a file whole or not at all, where the file system can."""
+
+    def __init__(self, root: str):
+        self._remote: Any = None
+        if "://" in root and not root.startswith("file://"):
+            import fsspec
+
+            try:
+                self._remote, self._root = fsspec.core.url_to_fs(root)
+            except (ImportError, ValueError) as error:
+                raise StudyFault(f"checkpoint: {root.split('://')[0]}:// cannot be opened: {error}") from error
+        else:
+            self._root = root.removeprefix("file://")
+
+    def write(self, name: str, content: bytes) -> None:
+        """Create or replace a file."""
+        if self._remote is not None:
+            self._remote.makedirs(f"{self._root}/{name}".rsplit("/", 1)[0], exist_ok=True)
+            self._remote.pipe_file(f"{self._root}/{name}", content)
+            return
+        path = Path(self._root, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+
+    def read(self, name: str) -> bytes:
+        """A file's content.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        if self._remote is not None:
+            content = self._remote.cat_file(f"{self._root}/{name}")
+            assert isinstance(content, bytes)
+            return content
+        return Path(self._root, name).read_bytes()
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there."""
+        if self._remote is not None:
+            if self._remote.exists(f"{self._root}/{name}"):
+                self._remote.rm_file(f"{self._root}/{name}")
+            return
+        Path(self._root, name).unlink(missing_ok=True)
+
+    def list(self, folder: str) -> list[str]:
+        """Names of the files directly in a folder; none where there is no such folder."""
+        if self._remote is not None:
+            if not self._remote.exists(f"{self._root}/{folder}"):
+                return []
+            return [str(p).rsplit("/", 1)[-1] for p in self._remote.ls(f"{self._root}/{folder}", detail=False)]
+        path = Path(self._root, folder)
+        return [p.name for p in path.iterdir() if p.is_file()] if path.is_dir() else []
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace the file in one step: readers see the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
