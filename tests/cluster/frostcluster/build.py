@@ -30,6 +30,8 @@ class Component:
     cold: str  # how long a cold build takes on two cores, for the progress line
     link: str = ""
     tags: str = ""
+    # Other names for the program, which acts by the name it is called by: (name, program)
+    links: tuple[tuple[str, str], ...] = ()
     # Folders of a dependency that are needed at run time: (module, folder in it, name in the output)
     data: tuple[tuple[str, str, str], ...] = ()
 
@@ -38,9 +40,12 @@ class Component:
         """The folder with the component's go.mod."""
         return GO_MODULES / self.name
 
+    def _recipe(self) -> tuple[object, ...]:
+        return self.packages, self.link, self.tags, self.links, self.data, platform.machine()
+
     def fingerprint(self) -> str:
         """Hash everything that decides what is built, so that a changed recipe never meets an old binary."""
-        digest = hashlib.sha256(repr((self.packages, self.link, self.tags, self.data, platform.machine())).encode())
+        digest = hashlib.sha256(repr(self._recipe()).encode())
         for file in sorted(self.module.iterdir()):
             digest.update(f"\0{file.name}\0".encode() + file.read_bytes())
         return digest.hexdigest()[:12]
@@ -56,16 +61,15 @@ CORE = (
     Component(
         "cni",
         tuple(
-            f"github.com/containernetworking/plugins/plugins/{p}" for p in ("main/ptp", "main/loopback", "ipam/host-local")
+            f"github.com/containernetworking/plugins/plugins/{p}"
+            for p in ("main/ptp", "main/loopback", "ipam/host-local")
         ),
         ("ptp", "loopback", "host-local"),
         "20 s",
     ),
     Component(
         "containerd",
-        tuple(
-            f"github.com/containerd/containerd/v2/cmd/{p}" for p in ("containerd", "containerd-shim-runc-v2", "ctr")
-        ),
+        tuple(f"github.com/containerd/containerd/v2/cmd/{p}" for p in ("containerd", "containerd-shim-runc-v2", "ctr")),
         ("containerd", "containerd-shim-runc-v2", "ctr"),
         "1 min",
         link="-X github.com/containerd/containerd/v2/version.Version=2.3.7",
@@ -81,6 +85,7 @@ CORE = (
         link=" ".join(
             [_version("gitVersion", KUBERNETES_VERSION), _version("gitMajor", "1"), _version("gitMinor", "36")]
         ),
+        links=(("kubectl", "kube"),),
     ),
 )
 EXTRAS = (
@@ -151,10 +156,11 @@ def build(names: Sequence[str] = CORE_NAMES) -> None:
 
 
 def _build_one(component: Component) -> None:
-    target = output_folder(component.name)
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    # The lock is ours, so whatever partial build of this component there is, nobody is at it any more
+    for old in cache_folder().glob(f"{component.name}-*.partial"):
+        shutil.rmtree(old)
+    partial = cache_folder() / f"{component.name}-{component.fingerprint()}.partial"
+    partial.mkdir()
     environment = os.environ | {
         "CGO_ENABLED": "0",  # static: the same binary runs in a pod without a C library
         "GOFLAGS": "-mod=readonly -buildvcs=false -trimpath",
@@ -163,9 +169,7 @@ def _build_one(component: Component) -> None:
     go = require_go()
     command = ["nice", "-n", "10", go, "build", "-ldflags", f"-s -w {component.link}".strip(), "-tags", component.tags]
     command += ["-o", f"{partial}/", *component.packages]
-    done = subprocess.run(
-        command, cwd=component.module, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=component.module, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         tail = "\n".join(done.stderr.strip().splitlines()[-15:])
         raise ClusterError(f"building {component.name} failed:\n{tail}")
@@ -183,7 +187,9 @@ def _build_one(component: Component) -> None:
         ).stdout.strip()
         # copyfile: the module cache is read-only, its modes must not come along
         shutil.copytree(Path(where) / folder, partial / name, copy_function=shutil.copyfile)
-    partial.rename(target)
+    for name, target_program in component.links:
+        (partial / name).symlink_to(target_program)
+    partial.rename(output_folder(component.name))
 
 
 @contextmanager

@@ -21,7 +21,8 @@ class Authority:
         self._key = folder / "ca.key"
         if not self.certificate.exists():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _openssl("req", "-x509", *_KEY, "-keyout", self._key, "-out", self.certificate, "-subj", "/CN=frostline-test-ca")
+            files: list[str | Path] = ["-keyout", self._key, "-out", self.certificate]
+            _openssl("req", "-x509", *_KEY, *files, "-subj", "/CN=frostline-test-ca")
 
     def signing_key(self, name: str) -> Path:
         """Make a bare key pair (for service-account tokens); return its file."""
@@ -36,10 +37,15 @@ class Authority:
         if certificate.exists():
             return certificate, key
         usage = "clientAuth" + (",serverAuth" if alternative_names else "")
-        extensions = ["-addext", f"extendedKeyUsage={usage}", "-addext", "basicConstraints=critical,CA:FALSE"]
+        extensions: list[str | Path] = [
+            "-addext",
+            f"extendedKeyUsage={usage}",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+        ]
         if alternative_names:
             extensions += ["-addext", f"subjectAltName={','.join(alternative_names)}"]
-        signer = ["-CA", self.certificate, "-CAkey", self._key]
+        signer: list[str | Path] = ["-CA", self.certificate, "-CAkey", self._key]
         _openssl("req", "-x509", *_KEY, *signer, "-keyout", key, "-out", certificate, "-subj", subject, *extensions)
         return certificate, key
 

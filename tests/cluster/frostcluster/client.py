@@ -2,22 +2,25 @@
 
 import json
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from frostcluster import build
 from frostcluster.errors import ClusterError
-from frostcluster.processes import eventually
+from frostcluster.kwok import Kwok
+from frostcluster.processes import Processes, eventually
+from frostcluster.prometheus import Prometheus, pod_discovery
 
 Manifest = dict[str, Any]
 
 
 class Client:
-    """A cluster that is reached through a kubeconfig."""
+    """A cluster that is reached through a kubeconfig, and the helpers that run beside it on this machine."""
 
-    def __init__(self, kubeconfig: Path) -> None:
+    def __init__(self, kubeconfig: Path, processes: Processes) -> None:
         self.kubeconfig = kubeconfig
+        self.processes = processes
 
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
         """Run kubectl; return what it prints, or fail with what it complained of."""
@@ -53,6 +56,18 @@ class Client:
         """Wait for something to become true, or fail and say what did not."""
         if not eventually(condition, seconds, 0.3):
             raise ClusterError(f"after {seconds:.0f} s still not so: {what}")
+
+    def prometheus(self, name: str = "main", configuration: Manifest | None = None) -> Prometheus:
+        """Start a Prometheus; it scrapes the default namespace's pods at their `metrics` port unless told otherwise."""
+        server = Prometheus(self, name, configuration or pod_discovery(self.kubeconfig))
+        server.start()
+        return server
+
+    def kwok(self, stages: Sequence[Path] = ()) -> Kwok:
+        """Start kwok, for fake nodes beside the real ones."""
+        controller = Kwok(self, stages)
+        controller.start()
+        return controller
 
     def label_node(self, name: str, labels: dict[str, str | None]) -> None:
         """Set labels of a node; None removes one."""

@@ -28,14 +28,16 @@ class Cluster(Client):
     """A cluster of this machine."""
 
     def __init__(self, state: State) -> None:
+        if state.index is None:
+            raise ClusterError(f"{state.name!r} is no cluster: it holds the helpers of one that runs elsewhere")
         self.name = state.name
-        self.network = Network(state.index)
         self.state = state
-        self.processes = Processes(state)
-        self.control_plane = ControlPlane(state.folder, self.network, self.processes)
-        super().__init__(self.control_plane.admin_kubeconfig)
+        self.network = Network(state.index)
+        processes = Processes(state)
+        self.control_plane = ControlPlane(state.folder, self.network, processes)
+        super().__init__(self.control_plane.admin_kubeconfig, processes)
         self.nodes = {
-            spec["name"]: Node(NodeSpec(**spec), number, state.folder, self.network, self.processes)
+            spec["name"]: Node(NodeSpec(**spec), number, state.folder, self.network, processes)
             for number, spec in enumerate(state.nodes)
         }
 
@@ -112,9 +114,24 @@ def up(name: str = DEFAULT_NAME, nodes: Sequence[NodeSpec] = DEFAULT_NODES, *, o
 
 
 @contextmanager
+def elsewhere(kubeconfig: Path, name: str) -> Iterator[Client]:
+    """Have an existing cluster for the length of a with block; what we start beside it goes, the cluster stays."""
+    if not kubeconfig.is_file():
+        raise ClusterError(f"there is no kubeconfig {kubeconfig}")
+    with sigterm_as_exit():
+        sweep()
+        down(name)
+        helpers = _register(name, (), owned=True, network_needed=False)
+        try:
+            yield Client(kubeconfig, Processes(helpers))
+        finally:
+            down(name)
+
+
+@contextmanager
 def running(name: str, nodes: Sequence[NodeSpec] = DEFAULT_NODES) -> Iterator[Cluster]:
     """Have a cluster for the length of a with block, removed whatever ends the block, a SIGTERM to us included."""
-    with _sigterm_as_exit():
+    with sigterm_as_exit():
         sweep()
         cluster = up(name, nodes, owned=True)
         try:
@@ -131,13 +148,15 @@ def down(name: str = DEFAULT_NAME) -> None:
         for record in sorted(found.processes, key=lambda record: not record.name.endswith("-init")):
             processes.end(record, signal.SIGKILL)
         _end_marked(found.marker)
-        net = Network(found.index)
-        net.remove()
-        cgroups.remove(net.bridge)
+        if found.index is not None:
+            net = Network(found.index)
+            net.remove()
+            cgroups.remove(net.bridge)
     with state.machine_lock():
         folder = state.state_root() / state.check_name(name)
         _refuse_mounts_below(folder)
-        shutil.rmtree(folder, ignore_errors=False) if folder.exists() else None
+        if folder.exists():
+            shutil.rmtree(folder)
         if not state.load_all():
             _remove_mount_points()
 
@@ -150,16 +169,18 @@ def sweep() -> list[str]:
     return orphans
 
 
-def _register(name: str, nodes: Sequence[NodeSpec], owned: bool) -> State:
+def _register(name: str, nodes: Sequence[NodeSpec], owned: bool, network_needed: bool = True) -> State:
     """Put a new cluster on record, before anything of it exists."""
     with state.machine_lock():
-        index = network.free_index({other.index for other in state.load_all()})
+        taken = {other.index for other in state.load_all() if other.index is not None}
+        index = network.free_index(taken) if network_needed else None
         owner = processes.record_of("owner", os.getpid()) if owned else None
         specs = [asdict(spec) for spec in nodes]
         new = State(name=name, index=index, marker=uuid.uuid4().hex, owner=owner, nodes=specs)
         new.folder.mkdir()
         new.save()
-        _make_mount_points()
+        if network_needed:
+            _make_mount_points()
     return new
 
 
@@ -212,7 +233,7 @@ def _refuse_mounts_below(folder: Path) -> None:
 
 
 @contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
+def sigterm_as_exit() -> Iterator[None]:
     """Turn SIGTERM into an exit that runs finally blocks."""
 
     def leave(number: int, frame: object) -> None:

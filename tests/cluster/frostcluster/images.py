@@ -77,11 +77,11 @@ def pause_image(program: Path) -> Image:
 
 def hostroot_image() -> Image:
     """Return the image that is filled by mounting the host's /usr."""
-    folders = {name: 0o755 for name in ("usr", "etc", "etc/ssl", "root", "proc", "sys", "dev", "var", "run", "opt")}
+    names = ("usr", "etc", "etc/ssl", "etc/ssl/certs", "root", "proc", "sys", "dev", "var", "run", "opt")
+    folders = dict.fromkeys(names, 0o755)
     folders["tmp"] = 0o1777
     # On an older layout, without merged /usr, /lib is a folder of its own; then only what is in /usr is offered.
     links = {name: f"usr/{name}" for name in ("bin", "sbin", "lib", "lib64") if Path("/usr", name).exists()}
     wanted = ("etc/ld.so.cache", "etc/passwd", "etc/group", "etc/nsswitch.conf", "etc/ssl/certs/ca-certificates.crt")
-    folders["etc/ssl/certs"] = 0o755
     files = {name: Path("/", name) for name in wanted if Path("/", name).is_file()}
     return Image(HOSTROOT, command=["/bin/sh"], folders=folders, links=links, files=files)

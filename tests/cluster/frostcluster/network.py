@@ -88,9 +88,8 @@ class Network:
         ip("link", "set", link, "master", self.bridge, "up")
         inside = ["nsenter", "--target", str(init_pid), "--net", "--", "ip", "-batch", "-"]
         lines = ["link set lo up", f"addr add {address}/24 dev eth0", "link set eth0 up"]
-        for other in range(node_count):
-            if other != number:
-                lines.append(f"route add {self.node_pods(other)} via {self.node_address(other)}")
+        others = [other for other in range(node_count) if other != number]
+        lines += [f"route add {self.node_pods(other)} via {self.node_address(other)}" for other in others]
         # Services are translated before routing; what is left over must be refused, not sent round in circles.
         lines += [f"route add {self.services} dev eth0", "route add unreachable default metric 9999"]
         _run(inside, "\n".join(lines) + "\n")

@@ -1,4 +1,4 @@
-"""Running this machine's Python, with a virtual environment and all its gigabytes, in pods, without packing an image."""
+"""Running this machine's Python and a virtual environment in pods, without making an image of all its gigabytes."""
 
 import json
 import subprocess

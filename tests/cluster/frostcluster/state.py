@@ -1,6 +1,5 @@
 """What is running, on disk: one folder per cluster, so that any later process can find and remove all of it."""
 
-import contextlib
 import fcntl
 import json
 import os
@@ -31,7 +30,7 @@ class State:
     """Everything needed to remove a cluster when nothing but this file is left of the program that made it."""
 
     name: str
-    index: int  # decides the bridge's name and all addresses
+    index: int | None  # decides the bridge's name and all addresses; None: only helpers, for a cluster elsewhere
     marker: str  # in the environment of every process of this cluster
     owner: ProcessRecord | None = None  # the cluster goes when its owner has gone (tests); None: stays until told
     nodes: list[dict[str, Any]] = field(default_factory=list)  # what the nodes were asked to be
@@ -74,12 +73,11 @@ def load(name: str) -> State | None:
 
 def load_all() -> list[State]:
     """Read the state of every cluster of this machine."""
-    found = []
-    with contextlib.suppress(FileNotFoundError):
-        for folder in sorted(state_root().iterdir()):
-            if folder.is_dir() and (state := load(folder.name)):
-                found.append(state)
-    return found
+    try:
+        names = sorted(folder.name for folder in state_root().iterdir() if folder.is_dir())
+    except FileNotFoundError:
+        return []
+    return [state for name in names if (state := load(name))]
 
 
 @contextmanager
