@@ -21,6 +21,7 @@ from frostline_trainer.contract import FieldPath
 _TAG = "tag:yaml.org,2002:"
 _OLD_BOOLEANS = {word for base in ("yes", "no", "on", "off") for word in (base, base.capitalize(), base.upper())}
 _OLD_OCTAL = re.compile(r"^[-+]?0[0-9_]+$")
+_OTHER_NUMBERS = re.compile(r"^[-+.]?[0-9][0-9_.:eExXoOa-fA-F+-]*$")
 _MOST_NODES = 100_000
 """Aliases can make a short text expand without end; no study comes near this."""
 
@@ -182,6 +183,11 @@ class _Reader:
             return text
         self._report(line, path, f"the tag {kind.replace(_TAG, '!!')} is not supported; remove it")
         return None
+
+
+def looks_ambiguous(text: str) -> bool:
+    """Whether some reader of YAML takes this text, without quotes, for something else."""
+    return text in _OLD_BOOLEANS or text in ("y", "Y", "n", "N", "<<", "=") or bool(_OTHER_NUMBERS.match(text))
 
 
 def _whole(text: str) -> int:

@@ -23,7 +23,7 @@ from frostline_trainer.contract import DataSpec, FieldPath, ModelSpec, Section, 
 
 GROUP = "hpo.frostline.dev"
 VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
+API_VERSION: Literal["hpo.frostline.dev/v1alpha1"] = "hpo.frostline.dev/v1alpha1"
 
 
 class PodTemplate(Section):
@@ -76,7 +76,7 @@ class ObjectMeta(Section):
 class HPOStudy(Section):
     """One search: hyperparameters of a network, tuned within a budget by training its last layers first."""
 
-    api_version: Literal["hpo.frostline.dev/v1alpha1"] = "hpo.frostline.dev/v1alpha1"
+    api_version: Literal["hpo.frostline.dev/v1alpha1"] = API_VERSION
     kind: Literal["HPOStudy"] = "HPOStudy"
     metadata: ObjectMeta
     spec: HPOStudySpec
