@@ -49,6 +49,7 @@ class RungResult:
     rung: int
     state: ResultState
     value: float | None
+    """Finite where the state is Completed, else None."""
     layers: int
     """z it was really trained with."""
     tokens: int

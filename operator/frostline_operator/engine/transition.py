@@ -127,14 +127,11 @@ def _book_trial(state: StudyState, run: Run, result: RunResult, index: int, outc
     if trial.result_at(run.rung) is not None or result.layers != run.layers:
         return
     value = outcome.objective
-    if outcome.reason == "Diverged" or (outcome.reason == "Completed" and not _finite(value)):
-        booked = RungResult(run.rung, "Diverged", value, result.layers, outcome.tokens, run.name)
+    finite = value is not None and math.isfinite(value)
+    if outcome.reason == "Diverged" or (outcome.reason == "Completed" and not finite):
+        booked = RungResult(run.rung, "Diverged", None, result.layers, outcome.tokens, run.name)
     elif outcome.reason == "Completed" and outcome.tokens >= run.tokens:
         booked = RungResult(run.rung, "Completed", value, result.layers, outcome.tokens, run.name)
     else:
         return
     state.update_trial(index, results=(*trial.results, booked))
-
-
-def _finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)

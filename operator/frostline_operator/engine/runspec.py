@@ -1,0 +1,66 @@
+"""The document that a run is started with."""
+
+from __future__ import annotations
+
+from frostline_operator.api.bindings import bind
+from frostline_operator.api.study import HPOStudySpec
+from frostline_operator.engine.plan import Plan
+from frostline_operator.engine.state import Run, StudyState
+from frostline_trainer.contract import CheckpointRef, RunSpec, TrialSpec
+
+
+def run_spec(
+    study: str,
+    uid: str,
+    spec: HPOStudySpec,
+    plan: Plan,
+    state: StudyState,
+    run: Run,
+    *,
+    checkpoint: str,
+    metrics_port: int,
+    linger_seconds: float,
+    metrics_file: str | None = None,
+    memory_limit: int | None = None,
+) -> RunSpec:
+    """What the trainer needs to know of a run, and nothing of how it came about.
+
+    With promotion Continue the learning-rate schedule extends over the whole study, so that a promoted trial goes on
+    where it was; with Restart each rung has a schedule of its own, which it runs through (arXiv 2504.10735).
+    """
+    first = bind(spec, state.trials[run.trials[0]].assignment)
+    restart = spec.promotion == "Restart"
+    return RunSpec(
+        study=study,
+        study_uid=uid,
+        run=run.name,
+        rung=run.rung,
+        layers=run.layers,
+        tokens=run.tokens,
+        horizon=run.tokens if restart else plan.rungs[-1].tokens,
+        trials=[_trial(spec, state, run, index) for index in run.trials],
+        model=first.model,
+        data=first.data,
+        metric=spec.objective.metric,
+        seed=spec.search.seed,
+        checkpoint=checkpoint,
+        metrics_port=metrics_port,
+        metrics_file=metrics_file,
+        linger_seconds=linger_seconds,
+        memory_limit=memory_limit,
+    )
+
+
+def _trial(spec: HPOStudySpec, state: StudyState, run: Run, index: int) -> TrialSpec:
+    trial = state.trials[index]
+    return TrialSpec(
+        name=trial.name,
+        hyperparameters=trial.assignment,
+        training=bind(spec, trial.assignment).training,
+        parent=_parent(trial.checkpoint, run),
+    )
+
+
+def _parent(checkpoint: CheckpointRef | None, run: Run) -> CheckpointRef | None:
+    """The checkpoint, where the run was planned to start from it."""
+    return checkpoint if checkpoint is not None and run.start_tokens > 0 else None

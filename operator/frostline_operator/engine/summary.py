@@ -1,0 +1,184 @@
+"""Where a study stands: the rung table, what is spent and saved, the best so far, and the conditions.
+
+The live view, the report and the status of an `HPOStudy` all show this; none of them computes anything of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from frostline_operator.engine import algorithms, cost, trust
+from frostline_operator.engine.best import best_trial
+from frostline_operator.engine.budget import charged
+from frostline_operator.engine.memory import placement
+from frostline_operator.engine.plan import Plan, make_plan
+from frostline_operator.engine.promotion import Score
+from frostline_operator.engine.schedule import Bracket, Rung
+from frostline_operator.engine.state import Amounts, Observation, Run, StudyState
+
+
+@dataclass(frozen=True)
+class RungRow:
+    """One line of the rung table."""
+
+    bracket: int
+    rung: int
+    asked_layers: int
+    layers: int
+    """Most layers that fit the cluster's largest class, at most the layers asked for."""
+    tokens: int
+    planned: int
+    """Trials that it lets in."""
+    entered: int
+    running: int
+    finished: int
+    failed: int
+    promoted: int
+    best: float | None
+    flops: float
+    seconds: float
+    spearman: float | None
+    """Rank correlation with the next rung."""
+
+
+@dataclass(frozen=True)
+class Savings:
+    """What the study costs beside what one would do without it, in FLOPs."""
+
+    flops: float
+    """Trained so far."""
+    full: float
+    """Every trial trained at the highest fidelity."""
+    tokens_only: float
+    """The same schedule with all layers at every rung: classic halving."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A statement about the study in Kubernetes' form."""
+
+    type: str
+    status: bool
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything there is to show of a study at one moment."""
+
+    rungs: tuple[RungRow, ...]
+    best: Score | None
+    best_rung: int | None
+    spent: Amounts
+    savings: Savings
+    conditions: tuple[Condition, ...]
+    trials: int
+    decided: int
+
+
+def summarize(seen: Observation) -> Summary:
+    """The summary of an observation."""
+    plan = make_plan(seen.spec, seen.profile)
+    maximize = seen.spec.objective.direction == "Maximize"
+    best = best_trial(seen.state, plan, maximize)
+    return Summary(
+        rungs=tuple(
+            _row(seen, plan, bracket, rung, maximize) for bracket in plan.brackets for rung in plan.climbed(bracket)
+        ),
+        best=best,
+        best_rung=None if best is None else _highest_rung(seen.state, best.trial),
+        spent=charged(seen.state),
+        savings=savings(seen, plan),
+        conditions=tuple(_conditions(seen, plan)),
+        trials=len(seen.state.trials),
+        decided=sum(1 for trial in seen.state.trials.values() if trial.outcome is not None),
+    )
+
+
+def _highest_rung(state: StudyState, trial: int) -> int:
+    return max(result.rung for result in state.trials[trial].results if result.state == "Completed")
+
+
+def _row(seen: Observation, plan: Plan, bracket: Bracket, rung: Rung, maximize: bool) -> RungRow:
+    state = seen.state
+    members = [t for t in state.trials.values() if t.bracket == bracket.index]
+    here = algorithms.scores(members, rung.index)
+    runs = [run for run in state.runs.values() if (run.bracket, run.rung) == (bracket.index, rung.index)]
+    usable = [score.value for score in here if score.usable and score.value is not None]
+    rho, _ = trust.correlation(state, rung.index) if rung.index < plan.top else (None, 0)
+    return RungRow(
+        bracket=bracket.index,
+        rung=rung.index,
+        asked_layers=rung.layers,
+        layers=placement(seen, state).largest_layers(rung.layers),
+        tokens=rung.tokens,
+        planned=plan.size(bracket, rung.index),
+        entered=sum(1 for t in members if t.rung >= rung.index),
+        running=sum(len(run.trials) for run in runs if run.state.active),
+        finished=len(usable),
+        failed=len(here) - len(usable),
+        promoted=sum(1 for score in here if state.trials[score.trial].rung > rung.index),
+        best=(max(usable) if maximize else min(usable)) if usable else None,
+        flops=sum(_trained_flops(seen, run) for run in runs),
+        seconds=sum(run.charged.gpu_seconds or run.seconds for run in runs if not run.state.active),
+        spearman=rho,
+    )
+
+
+def savings(seen: Observation, plan: Plan) -> Savings:
+    """FLOPs of the runs so far, and of the two baselines for the same trials."""
+    state, profile = seen.state, seen.profile
+    top = plan.rungs[-1].tokens
+    restart = seen.spec.promotion == "Restart"
+    tokens_only = 0.0
+    for trial in state.trials.values():
+        before = 0
+        for result in sorted(trial.results, key=lambda r: r.rung):
+            tokens = plan.rungs[result.rung].tokens
+            tokens_only += cost.full_flops(profile, tokens - before)
+            before = 0 if restart else tokens
+    return Savings(
+        flops=sum(_trained_flops(seen, run) for run in state.runs.values()),
+        full=len(state.trials) * cost.full_flops(profile, top),
+        tokens_only=tokens_only,
+    )
+
+
+def _trained_flops(seen: Observation, run: Run) -> float:
+    """FLOPs of what a run has really trained, 0 while it is under way."""
+    if run.state.active:
+        return 0.0
+    count = len(run.trials)
+    return cost.run_flops(seen.profile, run.layers, run.charged.tokens // count, count)
+
+
+def _conditions(seen: Observation, plan: Plan) -> list[Condition]:
+    found = []
+    untrusted = trust.untrusted_rungs(seen.state, plan, seen.spec.trust)
+    if untrusted:
+        rung = untrusted[0]
+        rho, count = trust.correlation(seen.state, rung)
+        found.append(
+            Condition(
+                "FidelityUntrusted",
+                True,
+                "LowRankCorrelation",
+                f"rung {rung} ranks {count} trials unlike rung {rung + 1} (Spearman {rho:.2f}, below "
+                f"{seen.spec.trust.threshold:g}); raise fidelity.layers.min or the lowest rung's tokens",
+            )
+        )
+    rules = placement(seen, seen.state)
+    short = [r for r in plan.rungs if 0 < rules.largest_layers(r.layers) < r.layers]
+    if short:
+        rung_ = short[-1]
+        found.append(
+            Condition(
+                "FidelityReduced",
+                True,
+                "NoClassFits",
+                f"rung {rung_.index} asks for {rung_.layers} layers, but the largest class holds "
+                f"{rules.largest_layers(rung_.layers)}; use a smaller batch, activation checkpointing or a larger GPU",
+            )
+        )
+    return found
