@@ -14,11 +14,14 @@ import torch
 
 from frostline_trainer.checkpoint import save_checkpoint
 from frostline_trainer.contract import TrialResult
+from frostline_trainer.errors import StudyFault
 from frostline_trainer.logs import log
-from frostline_trainer.member import Member, autocast
+from frostline_trainer.member import Member
+from frostline_trainer.memory.limit import on_host
 from frostline_trainer.metrics import RunMetrics
 from frostline_trainer.objective import Tally
 from frostline_trainer.pack import Pack
+from frostline_trainer.precision import autocast
 from frostline_trainer.store import Store
 
 DIVERGENCE_STEPS = 25
@@ -64,10 +67,7 @@ def train(pack: Pack, store: Store, metrics: RunMetrics, stopped: Callable[[], b
         active = [m for m in pack.members if m.reason is None and m.step == step]
         if not active:
             continue
-        for micro in range(pack.training.accumulation):
-            features, targets = pack.batch(step * pack.training.accumulation + micro)
-            for member in active:
-                member.train(features, targets, micro)
+        advance(pack, step, active)
         progress.stepped(step, active)
 
     for member in pack.members:
@@ -75,6 +75,14 @@ def train(pack: Pack, store: Store, metrics: RunMetrics, stopped: Callable[[], b
             member.reason = "Stopped"
             results[member.spec.name] = finish(pack, store, metrics, member)
     return [results[trial.name] for trial in pack.spec.trials]
+
+
+def advance(pack: Pack, step: int, active: list[Member]) -> None:
+    """One optimizer step of these trials; the memory profile runs the same on tensors without content."""
+    for micro in range(pack.training.accumulation):
+        features, targets = pack.batch(step * pack.training.accumulation + micro)
+        for member in active:
+            member.train(features, targets, micro)
 
 
 def evaluation_steps(start: int, end: int, evaluations: int) -> set[int]:
@@ -91,12 +99,12 @@ def evaluate(pack: Pack, members: list[Member], stopped: Callable[[], bool]) -> 
     tallies = {member: Tally(pack.device) for member in members}
     for member in members:
         member.suffix.eval()
-    for start, stop in pack.held_out():
+    for number in range(len(pack.batches.held_out)):
         if stopped():
             break
-        features, targets = pack.held_out_batch(start, stop)
+        features, targets = pack.batches.valid(number)
         for member, tally in tallies.items():
-            with autocast(pack.device, pack.training.precision):
+            with autocast(pack.device, pack.precision):
                 logits = member.suffix(features)
             tally.add(logits, targets)
     for member in members:
@@ -122,7 +130,8 @@ def finish(pack: Pack, store: Store, metrics: RunMetrics, member: Member) -> Tri
     size = 0
     if member.reason != "Diverged":
         folder = f"{member.spec.name}/rung-{pack.spec.rung}"
-        size = save_checkpoint(store, folder, member.checkpoint(pack.spec.layers, tokens))
+        with on_host():
+            size = save_checkpoint(store, folder, member.checkpoint(pack.spec.layers, tokens))
     member.release()
     peak = torch.cuda.max_memory_allocated(pack.device) if pack.device.type == "cuda" else 0
     metrics.update(member.spec.name, finished=member.reason != "Stopped", memory_peak=peak)

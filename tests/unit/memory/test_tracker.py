@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from frostline_trainer.memory.limit import memory_limit
+from frostline_trainer.memory.limit import memory_limit, on_device, on_host
 from frostline_trainer.memory.tracker import MemoryTracker
 
 KIB = 1024
@@ -111,19 +111,6 @@ def test_fake_and_real_tensors_give_the_same_record() -> None:
     assert fake.trace.peak(1) == pytest.approx(real.trace.peak(1), rel=0.01)
 
 
-def test_a_restart_keeps_what_is_live_and_forgets_the_rest() -> None:
-    tracker = MemoryTracker()
-    with tracker:
-        temporary = torch.empty(1000)
-        kept = torch.empty(128)
-        del temporary
-        tracker.restart()
-        assert list(tracker.trace.events) == [1]
-        assert tracker.peak == tracker.live == 512
-        del kept
-        assert list(tracker.trace.events) == [1, -1]
-
-
 def test_the_record_and_the_count_agree() -> None:
     tracker = MemoryTracker()
     with tracker:
@@ -145,11 +132,25 @@ def test_beyond_its_limit_a_run_is_out_of_memory_as_on_a_card() -> None:
         assert tracker.peak == 2048
 
 
-def test_without_a_limit_it_counts_only() -> None:
-    held = torch.zeros(1024)
-    with memory_limit(None, [held]) as tracker:
-        torch.empty(1024)
-    assert tracker.peak == 2 * 4096
+def test_host_memory_counts_only_once_it_is_moved_to_the_device() -> None:
+    with memory_limit(None) as tracker:
+        with on_host():
+            net = nn.Linear(128, 16)
+            with on_host():
+                torch.empty(1000)
+            batch = torch.zeros(256)
+        assert tracker.live == 0
+        on_device(net, None)
+        assert tracker.live == 128 * 16 * 4 + 512
+        on_device(net, batch)
+        assert tracker.live == 128 * 16 * 4 + 512 + 1024
+        del net, batch
+        assert tracker.live == 0
+
+
+def test_without_a_tracker_saying_where_things_are_does_nothing() -> None:
+    with on_host():
+        on_device(torch.zeros(3))
 
 
 def test_a_large_number_of_tensors_leaves_nothing_behind() -> None:

@@ -82,6 +82,8 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.trace = Trace()
         self.live = 0
         self.peak = 0
+        self.paused = False
+        """While true, new storages are not counted: they are in host memory."""
         self._record = record
         self._on_allocate = on_allocate
         self._temporaries = temporaries
@@ -93,19 +95,6 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in tensors:
             self._see(tensor, counted=True)
 
-    def restart(self) -> None:
-        """Forgets the past: what is live now becomes the start of the record, and the peak.
-
-        A network is built in host memory and then moved, so the temporaries of building it never reach the device.
-        """
-        held = sorted((entry[1], address) for address, entry in self._known.items() if entry[2])
-        old, self.trace = self.trace, Trace()
-        for block, address in held:
-            ref, _, size = self._known[address]
-            number = self.trace.allocate(old.sizes[block]) if self._record else block
-            self._known[address] = (ref, number, size)
-        self.peak = self.live
-
     def __torch_dispatch__(
         self,
         func: Any,
@@ -115,6 +104,8 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Runs the operator and looks at its outputs."""
         kwargs = kwargs or {}
+        if self.paused:
+            return func(*args, **kwargs)
         if self._temporaries is not None:
             blocks = [self._add(size) for size in self._temporaries(func, args, kwargs)]
             result = func(*args, **kwargs)
@@ -148,26 +139,27 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         except NotImplementedError:  # a wrapper without storage of its own
             return
         address = storage._cdata
-        if address in self._known:
+        known = self._known.get(address)
+        if known is not None and (known[2] or not counted):
             return
         nbytes = storage.nbytes() if counted else 0
         size = rounded(nbytes, self.granule)
-        known = self._known
+        books = self._known
         block = 0
 
         def forget(_: object) -> None:
-            entry = known.pop(address, None)
+            entry = books.pop(address, None)
             if entry is not None and entry[2]:
                 self._drop(entry[1], entry[2])
 
         # Known before it is counted: an observer that raises must find the books in order.
         reference = weakref.ref(storage, forget)
         if not size:
-            known[address] = (reference, 0, 0)
+            books[address] = (reference, 0, 0)
             return
         if self._record:
             block = self.trace.allocate(nbytes)
-        known[address] = (reference, block, size)
+        books[address] = (reference, block, size)
         self._grow(size)
 
     def _add(self, nbytes: int) -> tuple[int, int]:
