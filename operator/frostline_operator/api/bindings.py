@@ -118,9 +118,10 @@ def prefix_key(bound: Bound) -> str:
     That takes the same model and data, the same batches (batch size, accumulation, sequence length), the same numbers
     in the prefix (its precision), and the same memory and compute per trial (precision, activation checkpointing).
     Optimizer, schedule, clipping, dropout and label smoothing concern the trainable part only and may differ.
+    Of a Custom model nothing is known (an unbound hyperparameter may change its prefix), so ask `shares_prefix`.
     """
     training = bound.training
-    document = {
+    document: dict[str, object] = {
         "model": bound.model.model_dump(mode="json"),
         "data": bound.data.model_dump(mode="json"),
         "batch": [training.batch_size, training.accumulation, training.sequence_length],
@@ -131,5 +132,8 @@ def prefix_key(bound: Bound) -> str:
 
 
 def shares_prefix(a: Bound, b: Bound) -> bool:
-    """Whether two trials may share a run, one forward pass of the frozen prefix serving both; see `prefix_key`."""
-    return prefix_key(a) == prefix_key(b)
+    """Whether two trials may share a run, one forward pass of the frozen prefix serving both; see `prefix_key`.
+
+    Never for Custom models.
+    """
+    return a.model.family != "Custom" and prefix_key(a) == prefix_key(b)

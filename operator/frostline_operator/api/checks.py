@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Found = Iterator[tuple[FieldPath, str]]
 
 BETTER = {"loss": "Minimize", "perplexity": "Minimize", "error": "Minimize", "accuracy": "Maximize"}
-"""The metrics every built-in family reports (perplexity: language models only), and which way is better."""
+"""The metrics that every built-in family reports, and which way is better."""
 _DATA_OF = {"CausalLM": "Text", "Vision": "Images", "MLP": "Table"}
 
 
@@ -153,10 +153,9 @@ def _metric(objective: Objective, model: ModelSpec | None) -> Found:
         yield ("objective", "direction"), f"{objective.metric} is better when {way}; set direction: {better}"
     if model is None or model.family == "Custom":
         return
-    offered = [name for name in BETTER if name != "perplexity" or model.family == "CausalLM"]
-    if objective.metric not in offered:
-        meant = nearest(objective.metric, offered)
-        remedy = f"did you mean {meant}?" if meant else f"use {listed(offered)}"
+    if objective.metric not in BETTER:
+        meant = nearest(objective.metric, BETTER)
+        remedy = f"did you mean {meant}?" if meant else f"use {listed(list(BETTER))}"
         text = f"family {model.family} does not report {objective.metric}; {remedy}"
         yield ("objective", "metric"), text
 
