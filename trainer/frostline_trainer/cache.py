@@ -1,94 +1,112 @@
-"""A bounded cache of the frozen prefix's output: memory first, then local disk.
+"""A bounded cache of the frozen prefix's output: host memory first, then local disk.
 
-A batch's members never change and the prefix is frozen, so what is read back is the very tensor that would be computed
-again. Only batches that this run will visit again are kept.
+A batch's members never change and the prefix is frozen, so what is read back is, bit for bit, what would be computed
+again.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+Key = tuple[str, int]
+
+
+@dataclass
+class _Entry:
+    """Bytes in memory or in a file, and what they are."""
+
+    content: Any
+    shape: torch.Size
+    dtype: torch.dtype
+    targets: Tensor
+
 
 class PrefixCache:
-    """Tensors by key, at most `memory_bytes` in memory and `disk_bytes` in files that vanish with the run.
+    """Features and targets by batch, at most `memory_bytes` in memory and `disk_bytes` in files.
 
-    The disk is given up by itself where reading from it takes longer than computing did.
+    The files live in an own temporary folder under `folder` and go with `close`. Where reading from the disk turns out
+    slower than computing, those entries are given up; that changes the time, never a value.
     """
 
     def __init__(self, memory_bytes: int, disk_bytes: int = 0, folder: str | None = None):
-        self._memory: dict[tuple[str, int], Tensor] = {}
-        self._files: dict[tuple[str, int], tuple[Path, torch.Size, torch.dtype]] = {}
+        self._entries: dict[Key, _Entry] = {}
         self._memory_left, self._disk_left = memory_bytes, disk_bytes
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._where = folder
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._compute_seconds = 0.0
         self._computed = 0
-        self._read_seconds = 0.0
         self.hits = 0
         self.misses = 0
 
-    def get(self, key: tuple[str, int], device: torch.device) -> Tensor | None:
-        """What was put under this key, on the device; None where there is nothing."""
-        found = self._memory.get(key)
-        if found is None and key in self._files:
-            found = self._read(key)
-        if found is None:
+    def __contains__(self, key: Key) -> bool:
+        return key in self._entries
+
+    def get(self, key: Key, device: torch.device) -> tuple[Tensor, Tensor] | None:
+        """Features and targets on the device; None where there is nothing under this key."""
+        entry = self._entries.get(key)
+        content = (
+            self._read(key, entry.content) if entry and isinstance(entry.content, Path) else entry and entry.content
+        )
+        if entry is None or content is None:
             self.misses += 1
             return None
         self.hits += 1
-        return found.to(device, non_blocking=True)
+        features = torch.from_numpy(content).view(entry.dtype).view(entry.shape)
+        return features.to(device, non_blocking=True), entry.targets.to(device, non_blocking=True)
 
-    def put(self, key: tuple[str, int], features: Tensor, seconds: float) -> None:
-        """Keep a tensor, computed in so many seconds, where there is room."""
+    def put(self, key: Key, features: Tensor, targets: Tensor, seconds: float) -> None:
+        """Keep features that took so many seconds to compute, where there is room."""
         self._compute_seconds += seconds
         self._computed += 1
         size = features.numel() * features.element_size()
+        if size > self._memory_left and size > self._disk_left:
+            return
+        # As a numpy array: host memory is not what a run's limit on device memory counts.
+        content = features.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
         if size <= self._memory_left:
             self._memory_left -= size
-            kept = features.detach()
-            self._memory[key] = kept.cpu() if kept.is_cuda else kept.clone()
-        elif size <= self._disk_left:
+            kept: Any = content.copy()
+        else:
             self._disk_left -= size
-            self._write(key, features.detach().cpu())
+            kept = self._write(key, content)
+        if kept is not None:
+            self._entries[key] = _Entry(kept, features.shape, features.dtype, targets.cpu())
 
     def close(self) -> None:
         """Free memory and disk."""
-        self._memory.clear()
-        self._files.clear()
+        self._entries.clear()
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
 
-    def _write(self, key: tuple[str, int], features: Tensor) -> None:
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="frostline-cache-", dir=self._where)
-        path = Path(self._folder.name) / f"{key[0]}-{key[1]}"
+    def _write(self, key: Key, content: Any) -> Path | None:
         try:
-            path.write_bytes(features.contiguous().view(torch.uint8).numpy().data)
-        except OSError:  # the disk is full: what is there stays, nothing more comes
+            if self._folder is None:
+                self._folder = tempfile.TemporaryDirectory(prefix="frostline-cache-", dir=self._where)
+            path = Path(self._folder.name) / f"{key[0]}-{key[1]}"
+            path.write_bytes(content.data)
+        except OSError:  # the disk is full or not there: what is kept stays, nothing more comes
             self._disk_left = 0
-            path.unlink(missing_ok=True)
-            return
-        self._files[key] = (path, features.shape, features.dtype)
+            return None
+        return path
 
-    def _read(self, key: tuple[str, int]) -> Tensor | None:
-        path, shape, dtype = self._files[key]
+    def _read(self, key: Key, path: Path) -> Any:
+        import numpy as np
+
         began = time.perf_counter()
-        content = bytearray(os.stat(path).st_size)
-        with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:
-            if file.readinto(content) == len(content):
-                took = time.perf_counter() - began
-                self._read_seconds = max(0.9 * self._read_seconds, took)
-                if self._computed and took > 2 * self._compute_seconds / self._computed:
-                    del self._files[key]
-                    path.unlink(missing_ok=True)
-                return torch.frombuffer(content, dtype=dtype).view(shape)
-        del self._files[key]
-        return None
+        try:
+            content = np.fromfile(path, dtype=np.uint8)
+        except OSError:
+            del self._entries[key]
+            return None
+        if time.perf_counter() - began > self._compute_seconds / max(1, self._computed):
+            del self._entries[key]
+            path.unlink(missing_ok=True)
+        return content

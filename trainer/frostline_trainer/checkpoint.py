@@ -1,7 +1,7 @@
 """Checkpoints of one trial: the trainable suffix only, as safetensors and JSON, nothing pickled.
 
-The prefix is not in it: it follows from the seed, or from the pretrained weights. A folder holds `state.json`, which names
-the two tensor files that belong to it; it is written last, so a checkpoint is there whole or not at all.
+The prefix is not in it: it follows from the seed, or from the pretrained weights. A folder holds `state.json`, which
+names the two tensor files that belong to it; it is written last, so a checkpoint is there whole or not at all.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def load_checkpoint(store: Store, folder: str) -> Checkpoint:
         )
     except (FileNotFoundError, json.JSONDecodeError, KeyError) as error:
         raise StudyFault(
-            f"trials.parent.path: no whole checkpoint in {folder} ({error!r}); was it removed, or is the checkpoint volume not "
-            "the one it was written to?"
+            f"trials.parent.path: no whole checkpoint in {folder} ({error!r}); was it removed, or is this not the "
+            "volume it was written to?"
         ) from error
 
 
@@ -105,8 +105,8 @@ def copy_into(targets: dict[str, Tensor], saved: dict[str, Tensor], folder: str)
         name = (missing + shapes)[0]
         raise StudyFault(
             f"trials.parent.path: the checkpoint {folder} does not fit: {name} "
-            f"{'is not trained here' if missing else 'has another shape'}; it is of another model, or of more layers than this "
-            "run trains"
+            f"{'is not trained here' if missing else 'has another shape'}; it is of another model, "
+            "or of more layers than this run trains"
         )
     with torch.no_grad():
         for name, tensor in saved.items():

@@ -351,6 +351,10 @@ class RunSpec(Section):
     """Bytes that this run may hold on its device. On a CPU the trainer enforces it by its own count of live tensors."""
     cache_bytes: Annotated[int, Field(ge=0)] = 0
     """Bound of the prefix cache in host memory; 0 turns it off."""
+    cache_disk_bytes: Annotated[int, Field(ge=0)] = 0
+    """Bound of the prefix cache on local disk, for what does not fit `cacheBytes`; 0 leaves the disk alone."""
+    cache_folder: str | None = None
+    """Folder on local disk for it; by default the system's temporary folder."""
 
     def problems(self) -> Iterator[tuple[FieldPath, str]]:
         """Trials of one name."""

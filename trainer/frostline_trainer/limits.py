@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from frostline_trainer.memory.limit import memory_limit
+from frostline_trainer.memory.limit import memory_limit, on_device
 
 
 class DeviceMemory:
@@ -39,7 +39,8 @@ class DeviceMemory:
         if self._cuda is not None or self._limit is None:
             yield
             return
-        with memory_limit(self._limit, holding) as tracker:
+        with memory_limit(self._limit) as tracker:
+            on_device(*holding)
             try:
                 yield
             finally:

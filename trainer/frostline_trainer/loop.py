@@ -78,11 +78,21 @@ def train(pack: Pack, store: Store, metrics: RunMetrics, stopped: Callable[[], b
 
 
 def advance(pack: Pack, step: int, active: list[Member]) -> None:
-    """One optimizer step of these trials; the memory profile runs the same on tensors without content."""
-    for micro in range(pack.training.accumulation):
-        features, targets = pack.batch(step * pack.training.accumulation + micro)
+    """One optimizer step of these trials; the memory profile runs the same on tensors without content.
+
+    Raises:
+        StudyFault: a suffix overwrote the features that it shares with the others.
+    """
+    for micro in range(pack.accumulation):
+        features, targets = pack.batches.train(step * pack.accumulation + micro)
+        pristine = features._version
         for member in active:
             member.train(features, targets, micro)
+        if features._version != pristine:
+            raise StudyFault(
+                "model: the first trainable unit overwrites its input in place, so trials cannot share a prefix; "
+                "remove the in-place operation, or choose other layers"
+            )
 
 
 def evaluation_steps(start: int, end: int, evaluations: int) -> set[int]:

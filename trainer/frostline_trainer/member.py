@@ -1,8 +1,9 @@
-"""One trial of a pack: its suffix, optimizer and schedule, and what it has seen. Nothing here knows of the other trials."""
+"""One trial of a pack: suffix, optimizer, schedule, and what it has seen. Nothing here knows of the other trials."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,10 +14,9 @@ from frostline_trainer.contract import Reason, TrialSpec
 from frostline_trainer.network import Suffix
 from frostline_trainer.objective import training_loss
 from frostline_trainer.optim import build_optimizer, load_optimizer_state, optimizer_state, set_learning_rate
+from frostline_trainer.precision import autocast
 from frostline_trainer.schedule import learning_rate_share
 from frostline_trainer.seeds import derive
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Member:
@@ -120,17 +120,17 @@ class Member:
             self._scaler.load_state_dict(saved.extra["scaler"])
         self.step = saved.step
 
+    def held(self) -> Iterator[Tensor]:
+        """Tensors of its own besides the suffix: optimizer state."""
+        for state in self._optimizer.state.values():
+            yield from (value for value in state.values() if isinstance(value, Tensor))
+
     def release(self) -> None:
         """Free weights and optimizer state: this trial is over."""
         self._optimizer.zero_grad(set_to_none=True)
         self._optimizer.state.clear()
         for parameter in self._parameters.values():
             parameter.data = parameter.data.new_empty(0)
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Mixed precision as `training.precision` asks; weights stay fp32."""
-    return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32")
 
 
 def set_dropout(suffix: Suffix, share: float) -> None:

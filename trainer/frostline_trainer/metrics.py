@@ -1,7 +1,7 @@
 """`/metrics` over HTTP: the live view of a run, and the way its objective leaves it.
 
-Each trial's figures are one immutable snapshot that is swapped whole. A scrape therefore never sees the objective of one
-evaluation beside the tokens of another: whoever accepts an objective only once the tokens reach the rung's is safe.
+Each trial's figures are one immutable snapshot that is swapped whole. A scrape therefore never sees the objective of
+one evaluation beside the tokens of another: whoever accepts an objective only once the tokens reach the rung's is safe.
 """
 
 from __future__ import annotations

@@ -50,9 +50,8 @@ class Suffix(nn.Module, abc.ABC):
         found: dict[str, Tensor] = dict(self.trainable())
         known = {id(tensor) for tensor in found.values()}
         for prefix, module in self.owned():
-            for name, tensor in module.state_dict(prefix=prefix and prefix + ".", keep_vars=True).items():
-                if id(tensor) not in known and not isinstance(tensor, nn.Parameter):
-                    found[name] = tensor
+            held = module.state_dict(prefix=prefix and prefix + ".", keep_vars=True)
+            found |= {n: t for n, t in held.items() if id(t) not in known and not isinstance(t, nn.Parameter)}
         return found
 
     def train(self, mode: bool = True) -> Suffix:
@@ -122,7 +121,7 @@ def freeze(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
-# --- networks that are a plain chain of units ---------------------------------------------------------------------------
+# --- networks that are a plain chain of units -------------------------------------------------------------------------
 
 
 class Chain(nn.Module):
@@ -147,6 +146,9 @@ class ChainSuffix(Suffix):
         self.units = nn.ModuleDict({str(first + i): unit for i, unit in enumerate(units)})
         self._recompute = False
         self.requires_grad_(True)
+        for module in units[0].modules():  # the features are shared and cached: nobody may overwrite them
+            if getattr(module, "inplace", False) is True:
+                module.inplace = False  # type: ignore[assignment]
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits from the features at the cut."""

@@ -18,7 +18,7 @@ def build_optimizer(spec: OptimizerSpec, parameters: Iterable[nn.Parameter]) -> 
     """The optimizer over these parameters; weight decay on matrices and kernels only, never on biases and norms.
 
     Raises:
-        StudyFault: the optimizer needs a package that is not installed, or has no fused kernel although one is asked for.
+        StudyFault: the optimizer needs a package that is not installed, or a fused kernel that it does not have.
     """
     parameters = list(parameters)
     matrices = [p for p in parameters if p.ndim >= 2]
@@ -45,8 +45,8 @@ def build_optimizer(spec: OptimizerSpec, parameters: Iterable[nn.Parameter]) -> 
         package = importlib.import_module("bitsandbytes")
     except ImportError as error:
         raise StudyFault(
-            "training.optimizer.name: AdamW8bit needs bitsandbytes, which is not installed here; pip install bitsandbytes, "
-            "or use AdamW or Adafactor"
+            "training.optimizer.name: AdamW8bit needs bitsandbytes, which is not installed here; "
+            "pip install bitsandbytes, or use AdamW or Adafactor"
         ) from error
     built = package.optim.AdamW8bit(groups, lr=spec.lr, betas=betas, eps=spec.eps)
     assert isinstance(built, Optimizer)

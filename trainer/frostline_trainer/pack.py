@@ -21,14 +21,14 @@ from frostline_trainer.families import build_network
 from frostline_trainer.families.weights import estimate_statistics, has_batch_norm
 from frostline_trainer.member import Member
 from frostline_trainer.memory.limit import on_device, on_host
-from frostline_trainer.network import Network, run_prefix
+from frostline_trainer.network import Network
 from frostline_trainer.objective import METRICS
 from frostline_trainer.store import Store
 
 SHARED = ("batch_size", "accumulation", "sequence_length", "precision", "prefix_precision")
 """Fields of `TrainingSpec` on which the batches or the prefix depend: trials of one run must agree on them."""
 STATISTICS_BATCHES, STATISTICS_SAMPLES = 8, 64
-"""Batches and their size for the statistics of frozen batch norms; fixed, so that every trial of a study gets the same."""
+"""Batches and their size for the statistics of frozen batch norms: the same for every trial of a study."""
 
 
 @dataclasses.dataclass
@@ -143,7 +143,8 @@ def _validated(spec: RunSpec, source: Source) -> int:
 def _agreed(spec: RunSpec) -> TrainingSpec:
     if spec.metric not in METRICS:
         raise StudyFault(
-            f"objective.metric: {spec.metric!r} is not measured by family {spec.model.family}; use one of {', '.join(METRICS)}"
+            f"objective.metric: {spec.metric!r} is not measured by family {spec.model.family}; "
+            f"use one of {', '.join(METRICS)}"
         )
     first = spec.trials[0]
     for other in spec.trials[1:]:
@@ -151,8 +152,8 @@ def _agreed(spec: RunSpec) -> TrainingSpec:
             ours, theirs = getattr(first.training, name), getattr(other.training, name)
             if ours != theirs:
                 raise StudyFault(
-                    f"trials.training.{name}: {first.name} has {ours}, {other.name} has {theirs}; trials of one run share "
-                    f"batches and prefix, so they must agree on {', '.join(SHARED)}: put these two into different runs"
+                    f"trials.training.{name}: {first.name} has {ours}, {other.name} has {theirs}; trials of one run "
+                    f"share batches and prefix, so they must agree on {', '.join(SHARED)}: put these two into different runs"
                 )
     return first.training
 

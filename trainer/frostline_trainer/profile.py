@@ -122,7 +122,8 @@ def table(found: ModelProfile) -> str:
     full = found.suffix_flops[-1]
     lines = [
         f"{found.layers} layers, {found.step_tokens} {found.unit} per step",
-        f"{'z':>4} {'parameters':>14} {f'prefix FLOP/{unit}':>20} {f'suffix FLOP/{unit}':>20} {'alone':>8} {'packed by 8':>12}",
+        f"{'z':>4} {'parameters':>14} {f'prefix FLOP/{unit}':>20} {f'suffix FLOP/{unit}':>20} "
+        f"{'alone':>8} {'packed by 8':>12}",
     ]
     for z in range(1, found.layers + 1):
         prefix, suffix = found.prefix_flops[z - 1], found.suffix_flops[z - 1]

@@ -16,7 +16,7 @@ import torch
 
 from frostline_trainer.contract import LAYERS_ENV, RUN_ENV, ExitCode, Reason, RunResult, RunSpec, TrialResult
 from frostline_trainer.errors import OutOfMemory, StudyFault
-from frostline_trainer.limits import DeviceMemory, device_memory
+from frostline_trainer.limits import DeviceMemory
 from frostline_trainer.logs import log
 from frostline_trainer.loop import train
 from frostline_trainer.metrics import MetricsServer, RunMetrics
@@ -103,14 +103,20 @@ def main() -> int:
         log("metrics-not-served", port=spec.metrics_port, error=str(error))
         server = None
     log(
-        "run", study=spec.study, run=spec.run, rung=spec.rung, layers=spec.layers, tokens=spec.tokens, device=str(device),
-        trials=[t.name for t in spec.trials], metrics_port=server.port if server else None,
-    )  # fmt: skip
+        "run",
+        study=spec.study,
+        run=spec.run,
+        rung=spec.rung,
+        layers=spec.layers,
+        tokens=spec.tokens,
+        device=str(device),
+        trials=[trial.name for trial in spec.trials],
+        metrics_port=server.port if server else None,
+    )
     if server and spec.metrics_file:
         write_atomically(Path(spec.metrics_file), f"{_address()}:{server.port}".encode())
 
-    with device_memory(device, spec.memory_limit) as memory:
-        result = evaluate_run(spec, device, metrics, stopped, memory, began)
+    result = evaluate_run(spec, device, metrics, stopped, DeviceMemory(device, spec.memory_limit), began)
     write_result(result)
     if server:
         if result.exit_code == ExitCode.DONE:
@@ -138,9 +144,10 @@ def evaluate_run(
             pack = build_pack(spec, device, store)
             training_since = time.monotonic()
             try:
-                trials = train(pack, store, metrics, stopped)
+                with memory.enforced(pack.tensors()):
+                    trials = train(pack, store, metrics, stopped)
             finally:
-                pack.cache.close()
+                pack.batches.close()
         if any(trial.reason == "Stopped" for trial in trials):
             code, message = ExitCode.STOPPED, "stopped by a signal; checkpoints are written"
     except StudyFault as fault:

@@ -34,8 +34,8 @@ def load_npz(path: Path) -> tuple[Arrays, Arrays | None]:
             raise StudyFault(f"data.path: {path.name} needs arrays x and y, it has {', '.join(held) or 'none'}")
         if len(x) != len(y) or y.ndim != 1 or len(y) < (1 if suffix else 2):
             raise StudyFault(
-                f"data.path: {path.name}: x{suffix} {list(x.shape)} and y{suffix} {list(y.shape)} do not match; y needs one "
-                "label per row of x"
+                f"data.path: {path.name}: x{suffix} {list(x.shape)} and y{suffix} {list(y.shape)} do not match; "
+                "y needs one label per row of x"
             )
         pairs.append((x, y))
     return pairs[0], pairs[1]

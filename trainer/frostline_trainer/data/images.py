@@ -45,7 +45,7 @@ def open_images(data: DataSpec, seed: int) -> Source:
     return _folder(data, path, seed)
 
 
-# --- arrays -------------------------------------------------------------------------------------------------------------
+# --- arrays -----------------------------------------------------------------------------------------------------------
 
 
 def _arrays(data: DataSpec, train: Any, valid: Any, seed: int) -> ArraySource:
@@ -102,11 +102,13 @@ def _augment(x: Tensor, generator: torch.Generator) -> Tensor:
     return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
 
 
-# --- decoded on demand --------------------------------------------------------------------------------------------------
+# --- decoded on demand ------------------------------------------------------------------------------------------------
 
 
 class FolderSource(Source):
     """Images decoded from files as they are needed, by a few threads."""
+
+    slow = True
 
     def __init__(
         self, train: tuple[Any, list[int]], valid: tuple[Any, list[int]], classes: int, data: DataSpec, seed: int
@@ -205,6 +207,6 @@ def _part(kind: Callable[..., Any], path: Path, training: bool) -> Any:
         except (RuntimeError, ValueError, OSError) as failed:
             error = failed
     raise StudyFault(
-        f"data.path: {path} does not hold {getattr(kind, '__name__', kind)} ({error}); put the data set there, nothing is "
-        "downloaded"
+        f"data.path: {path} does not hold {getattr(kind, '__name__', kind)} ({error}); "
+        "put the data set there, nothing is downloaded"
     )

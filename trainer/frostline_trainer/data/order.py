@@ -30,6 +30,18 @@ class BatchOrder:
         epoch, place = divmod(position, self.batches)
         return int(self._epoch(epoch)[place])
 
+    def comes_again(self, position: int, end: int) -> bool:
+        """Whether the batch at `position` is visited once more before position `end`."""
+        epoch, last = position // self.batches, end // self.batches
+        if epoch + 1 < last:
+            return True
+        return epoch < last and self.batch_at(position) in self._begun(last, end % self.batches)
+
+    @functools.lru_cache(maxsize=1)  # noqa: B019
+    def _begun(self, epoch: int, count: int) -> frozenset[int]:
+        """The first batches of an epoch that is cut short."""
+        return frozenset(self._epoch(epoch)[:count].tolist())
+
     def members(self, batch: int) -> torch.Tensor:
         """The indices of a batch's samples."""
         return self._members[batch * self._batch : (batch + 1) * self._batch]

@@ -24,6 +24,9 @@ class Source(abc.ABC):
     augmented: bool = False
     """Inputs of the same sample differ from pass to pass, so nothing computed from them may be cached."""
 
+    slow: bool = False
+    """Reading takes time (decoding files), so that it pays to read ahead."""
+
     @abc.abstractmethod
     def train(self, indices: Tensor, position: int) -> Pair:
         """Training samples; `position` seeds augmentation where there is any."""

@@ -1,4 +1,4 @@
-"""Text as token ids: a file, a folder of files, a folder saved by Hugging Face `datasets`, or text inside Python itself."""
+"""Text as token ids: a file, a folder of files, a folder saved by Hugging Face `datasets`, or Python's own docs."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class TextSource(Source):
 def open_text(data: DataSpec, length: int) -> TextSource:
     """The text that `data` names, tokenised, with its held-out part.
 
-    Files of a folder are put in an order that looks random but is fixed (by a hash of their names), so that the held-out
-    part at the end is like the rest.
+    Files of a folder are put in an order that looks random but is fixed (by a hash of their names), so that the
+    held-out part at the end is like the rest.
 
     Raises:
         StudyFault: nothing to read, an unknown column, a tokenizer that cannot be loaded, or too little text.

@@ -60,9 +60,7 @@ def _config(model: ModelSpec, shape: DataShape) -> Any:
     fields = dict(model.config)
     if model.pretrained:
         if not Path(model.pretrained).is_dir():
-            raise StudyFault(
-                f"model.pretrained: no folder {model.pretrained}; give one written by save_pretrained that this run can read"
-            )
+            raise StudyFault(f"model.pretrained: no folder {model.pretrained}; give one written by save_pretrained")
         try:
             return AutoConfig.from_pretrained(model.pretrained, local_files_only=True, use_cache=False, **fields)
         except (ValueError, OSError, TypeError) as error:
@@ -152,7 +150,7 @@ class PassThrough(nn.Module):
 
 
 class Entering(PassThrough):
-    """A block of ours that takes the features instead of what the model hands it: the first one after the embeddings."""
+    """The first block, where it is ours: it takes the features instead of what the model hands it."""
 
     def __init__(self, block: nn.Module, outputs: int):
         super().__init__(block, outputs)
@@ -251,7 +249,6 @@ class CausalLMNetwork(Network):
         before: list[nn.Module] = []
         after: list[nn.Module] = []
         phase = before
-        handles = []
 
         def seen(module: nn.Module, *_: object) -> None:
             if not any(module is other for other in before + after):
@@ -263,9 +260,11 @@ class CausalLMNetwork(Network):
             phase = after
 
         inside = {id(m) for block in self._blocks for m in block.modules()}
-        for module in self._model.modules():
-            if id(module) not in inside and any(True for _ in module.parameters(recurse=False)):
-                handles.append(module.register_forward_pre_hook(seen))
+        handles = [
+            module.register_forward_pre_hook(seen)
+            for module in self._model.modules()
+            if id(module) not in inside and any(True for _ in module.parameters(recurse=False))
+        ]
         handles.append(self._blocks[0].register_forward_hook(answered))
         blocks = self._model.get_submodule(self._blocks_name)
         try:
@@ -365,8 +364,8 @@ def _find_blocks(model: Any) -> tuple[str, nn.ModuleList]:
                 best, name, size = module, path, held
     if best is None:
         raise StudyFault(
-            f"model.config.model_type: {model.config.model_type} has no list of blocks that could be cut; use a decoder-only "
-            "architecture such as gpt2, gpt_neox, llama or qwen2"
+            f"model.config.model_type: {model.config.model_type} has no list of blocks that could be cut; "
+            "use a decoder-only architecture such as gpt2, gpt_neox, llama or qwen2"
         )
     return name, best
 

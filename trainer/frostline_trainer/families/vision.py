@@ -1,7 +1,7 @@
 """Torchvision classifiers, cut wherever exactly one tensor passes from one block to the next.
 
-No architecture is written down here either. `torch.fx` traces the model with whole blocks as leaves (a residual block, a
-transformer block, a convolution outside any block); the places where one tensor alone crosses are where it may be
+No architecture is written down here either. `torch.fx` traces the model with whole blocks as leaves (a residual block,
+a transformer block, a convolution outside any block); the places where one tensor alone crosses are where it may be
 cut. Blocks then take what belongs to them: a norm after a bare layer goes with that layer (a ResNet's stem), a norm
 after a block goes with what follows (a transformer's final norm goes with its head).
 """
