@@ -53,7 +53,7 @@ def bind(study: HPOStudySpec, assignment: Mapping[str, Scalar]) -> Bound:
     if isinstance(bound, Bound):
         return bound
     path, message = bound
-    raise BindingError(f"{'.'.join(map(str, path))}: {message}")
+    raise BindingError(": ".join(filter(None, (".".join(map(str, path)), message))))
 
 
 def is_active(parameter: Parameter, assignment: Mapping[str, Scalar]) -> bool:
@@ -71,12 +71,15 @@ def contains(values: Sequence[Scalar], value: Scalar) -> bool:
 
 
 def put(base: Bound, values: Sequence[tuple[Target, Scalar]]) -> Bound | tuple[FieldPath, str]:
-    """The sections with these values in these fields, or the first thing wrong with that: where, and what."""
+    """The sections with these values in these fields, or the first thing wrong with that: where, and what.
+
+    "Where" is empty for a path that leads nowhere, whatever the value.
+    """
     changed: dict[str, dict[str, Any]] = {}
     for target, value in values:
         document = changed.setdefault(target.section, getattr(base, target.section).model_dump())
         if not _set(document, target.path[1:], value):
-            return (target.section,), f"has no place for {target.text}; check model.config or model.hidden"
+            return (), f"{target.text} leads nowhere in this study; check model.config and model.hidden"
     made = {}
     for name, document in changed.items():
         try:

@@ -247,9 +247,12 @@ def _initial(search: SearchSpec, parameters: Sequence[Parameter | None]) -> Foun
 
 
 def _enough_configurations(search: SearchSpec, parameters: Sequence[Parameter]) -> Found:
-    if search.trials is None:
+    if search.trials is None or not parameters:
         return
     most = size_bound(parameters, search)
     if most is not None and search.trials > most:
         what = "grid" if search.sampler == "Grid" else "search space"
-        yield ("search", "trials"), f"the {what} has {most} configurations only; set trials: {most} or less"
+        yield (
+            ("search", "trials"),
+            f"the {what} has {most} configuration{'s' if most > 1 else ''} only; set trials: {most} or less",
+        )

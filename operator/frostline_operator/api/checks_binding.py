@@ -124,12 +124,10 @@ def _values(index: int, parameter: Parameter, target: Target, base: Bound | None
             made = put(base, [(target, value)])
             if not isinstance(made, Bound):
                 place, message = made
-                yield where, f"with this value, {'.'.join(map(str, place))} {_after(message, place)}"
-
-
-def _after(message: str, place: FieldPath) -> str:
-    """The message without the name of the field that already stands before it."""
-    return message.removeprefix(f"{place[-1]} ")
+                if not place:
+                    yield ("parameters", index, "bind"), message
+                    return
+                yield where, f"with this value, {'.'.join(map(str, place))}: {message}"
 
 
 def _unread(bound: Sequence[tuple[int, Parameter, Target]], training: TrainingSpec) -> Found:

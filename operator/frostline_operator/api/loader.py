@@ -29,8 +29,23 @@ _EXAMPLES = {
     ("spec", "parameters"): "parameters: [{name: lr, type: Float, min: 1e-4, max: 1e-1, scale: Log}]",
     ("spec", "fidelity"): "fidelity: {tokens: {max: 1000000}} (samples for images and tables)",
     ("spec", "model"): "model: {family: Vision, name: resnet18}",
-    ("spec", "data"): "data: {kind: Images, builtin: digits}",
 }
+_EXAMPLES_BY_KEY = {
+    "data": "data: {kind: Text, path: /data/corpus.txt} (or Images, Table, None)",
+    "family": "family: CausalLM (or Vision, MLP, Custom)",
+    "kind": "kind: Text (or Images, Table, None)",
+    "layers": "layers: 1 (or All)",
+    "max": "max: 1000000",
+    "memoryClass": "memoryClass: 24Gi",
+    "name": "name: lr",
+    "parameter": "parameter: with the parent's name",
+    "perHour": "perHour: 0.8",
+    "spec": "spec: with parameters, fidelity, model and data",
+    "tokens": "tokens: 1000000",
+    "type": "type: Float (or Int, Categorical, Constant)",
+    "values": "values: [...], those of the parent",
+}
+"""What to write for a required key that is missing."""
 
 
 def load_study(path: str | Path) -> HPOStudy:
@@ -84,9 +99,10 @@ def validate_study(manifest: Mapping[str, Any], file: str = "HPOStudy") -> HPOSt
 
 
 def _checked(document: Document, file: str, problems: list[Problem]) -> HPOStudy:
-    """Validates one document; `problems` are those already known, of YAML itself."""
+    """Validates one document; `problems` are those of the file around it."""
     found = list(problems)
-    known_places = {(p.line, p.path) for p in problems}
+    found += [Problem(file, line, document.shown(path), message) for line, path, message in document.problems]
+    known_places = {(p.line, p.path) for p in found}
     study = None
     for path, message in _problems(document):
         place = (document.line(path), document.shown(path))
@@ -115,7 +131,7 @@ def _problems(document: Document) -> Iterator[tuple[FieldPath, str]]:
         if data.get("kind") != KIND:
             return
     yield from _unknown_keys(document)
-    yield from _by_sections(data)
+    yield from _by_sections(data, {path for _, path, _ in document.problems})
 
 
 def _identity(data: dict[str, Any]) -> Iterator[tuple[FieldPath, str]]:
@@ -163,34 +179,37 @@ def _move_lines(document: Document, old: FieldPath, new: FieldPath) -> None:
             document.lines[(*new, *path[len(old) :])] = line
 
 
-def _by_sections(data: dict[str, Any]) -> Iterator[tuple[FieldPath, str]]:
-    """Pydantic's errors, and the checks between those sections that have none."""
+def _by_sections(data: dict[str, Any], unreadable: set[FieldPath]) -> Iterator[tuple[FieldPath, str]]:
+    """Pydantic's errors, and the checks between those sections that have none; `unreadable` are wrong already."""
+    grouped: dict[FieldPath, list[Any]] = {}
     try:
         HPOStudy.model_validate(data)
-        return
     except ValidationError as error:
-        grouped: dict[FieldPath, list[Any]] = {}
         for detail in error.errors():
             grouped.setdefault(plain_path(detail, data), []).append(detail)
+    spec, wrong = data.get("spec"), unreadable | grouped.keys()
+    partly = isinstance(spec, dict) and bool(wrong - {("spec",)})
     for path, details in grouped.items():
+        if path == ("spec",) and partly:
+            continue  # the checks between sections, which are made below without those that are wrong
         inner = details[0].get("ctx", {}).get("error")
         if isinstance(inner, SectionError):
             for below, message in inner.problems:
                 yield (*path, *below), message
         elif details[0]["type"] == "missing":
-            example = _EXAMPLES.get(tuple(map(str, path)))
-            yield path, f"is missing; add {example}" if example else "is missing; add it"
-        else:
+            example = _EXAMPLES.get(tuple(map(str, path))) or _EXAMPLES_BY_KEY.get(str(path[-1]))
+            yield path, f"is missing; add {example or 'it'}"
+        elif path not in (("apiVersion",), ("kind",)):  # these have been reported already
             yield path, describe(details)
-    spec = data.get("spec")
-    if isinstance(spec, dict) and grouped.keys() - {("spec",)}:
-        broken = {path[1] for path in grouped if len(path) > 1 and path[0] == "spec"}
-        for path, message in cross_problems(_sound(spec, broken)):
+    if partly:
+        assert isinstance(spec, dict)
+        for path, message in cross_problems(_sound(spec, {path[1:] for path in wrong if path[0] == "spec"})):
             yield ("spec", *path), message
 
 
-def _sound(spec: dict[str, Any], broken: set[str | int]) -> Sections:
-    """The sections without errors, made one by one."""
+def _sound(spec: dict[str, Any], wrong: set[FieldPath]) -> Sections:
+    """The sections without anything wrong in them, made one by one."""
+    broken = {path[0] for path in wrong if path}
     made: dict[str, Any] = {}
     for name, field in HPOStudySpec.model_fields.items():
         key = field.alias or name
@@ -203,7 +222,10 @@ def _sound(spec: dict[str, Any], broken: set[str | int]) -> Sections:
         else:
             made[name] = spec[key]
     listed_parameters = spec.get("parameters")
-    made["parameters"] = [_parameter(p) for p in listed_parameters] if isinstance(listed_parameters, list) else [None]
+    made["parameters"] = [None]
+    if isinstance(listed_parameters, list):
+        unusable = {path[1] for path in wrong if len(path) > 1 and path[0] == "parameters"}
+        made["parameters"] = [None if i in unusable else _parameter(p) for i, p in enumerate(listed_parameters)]
     return Sections(**{name: made[name] for name in Sections.__dataclass_fields__})
 
 

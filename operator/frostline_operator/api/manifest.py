@@ -45,6 +45,8 @@ class Document:
     data: Any
     lines: dict[FieldPath, int] = field(default_factory=dict)
     """Line of each key and list item, counted from 1; of the document itself under ()."""
+    problems: list[tuple[int, FieldPath, str]] = field(default_factory=list)
+    """What is wrong with it as YAML: line, path and words. Where there is any, the data holds None or is incomplete."""
 
     def line(self, path: FieldPath) -> int | None:
         """Line of a field, or of the closest thing around it that exists."""
@@ -69,16 +71,15 @@ class Document:
 
 
 def read_documents(text: str, file: str) -> tuple[list[Document], list[Problem]]:
-    """All documents of a YAML text, as far as they can be read, and what is wrong with it as YAML."""
+    """All documents of a YAML text, as far as they can be read, and the syntax error that ended the reading, if any."""
     documents: list[Document] = []
     problems: list[Problem] = []
     try:
         for node in YAML(typ="rt").compose_all(text):
             if node is not None:
-                reader = _Reader(file)
-                document = Document(None)
+                reader = _Reader()
+                document = Document(None, problems=reader.found)
                 document.data = reader.read(node, (), document.lines)
-                problems += [Problem(file, line, document.shown(path), message) for line, path, message in reader.found]
                 documents.append(document)
     except (YAMLError, RecursionError) as error:
         problems.append(_syntax_problem(error, text, file))
@@ -106,7 +107,7 @@ def _syntax_problem(error: Exception, text: str, file: str) -> Problem:
 class _Reader:
     """Turns nodes into plain data, noting lines and everything that cannot stand."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self) -> None:
         self.found: list[tuple[int, FieldPath, str]] = []
         self._open: list[int] = []
         self._count = 0

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from frostline_operator.api.problems import shown
 from frostline_trainer.contract import FieldPath, Scalar, Section
 
 ParameterName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", max_length=63)]
@@ -86,13 +87,16 @@ class Parameter(Section):
             if not math.isfinite(number):
                 yield (field,), "must be finite; give a number"
             elif self.type == "Int" and number != int(number):
-                yield (field,), f"must be a whole number for type Int, got {number:g}; round it or set type: Float"
-        if self.min is not None and self.max is not None and self.min >= self.max:
-            text = f"must be above min ({self.min:g}), got {self.max:g}; for a single value use type: Constant"
-            yield ("max",), text
-        elif self.min is not None and self.max is not None and (self.step or 0) > self.max - self.min:
-            yield ("step",), f"must be at most max - min, which is {self.max - self.min:g}, got {self.step:g}; lower it"
+                yield (field,), f"must be a whole number for type Int, got {shown(number)}; round it or set type: Float"
+        if self.min is not None and self.max is not None:
+            width = self.max - self.min
+            if width <= 0:
+                text = f"must be above min ({shown(self.min)}), got {shown(self.max)}; for one value use type: Constant"
+                yield ("max",), text
+            elif self.step is not None and self.step > width and self.scale == "Linear":
+                text = f"must be at most max - min, which is {shown(width)}, got {shown(self.step)}; lower it"
+                yield ("step",), text
         if self.scale == "Log" and self.min is not None and self.min <= 0:
-            yield ("min",), f"must be above 0 for scale Log, got {self.min:g}; raise it or set scale: Linear"
+            yield ("min",), f"must be above 0 for scale Log, got {shown(self.min)}; raise it or set scale: Linear"
         if self.scale == "Log" and self.step is not None:
             yield ("step",), "step goes with scale Linear only; remove one of the two"

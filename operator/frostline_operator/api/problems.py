@@ -42,6 +42,8 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     if _plain(word) in plain:
         return plain[_plain(word)]
     found = difflib.get_close_matches(_plain(word), plain, n=1, cutoff=cutoff)
+    if not found and len(_plain(word)) >= 3:
+        found = [c for c in plain if len(c) >= 3 and (c.startswith(_plain(word)) or _plain(word).startswith(c))]
     return plain[found[0]] if found else None
 
 
