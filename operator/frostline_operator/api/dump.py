@@ -40,12 +40,12 @@ def to_yaml(value: BaseModel | dict[str, Any]) -> str:
 
 
 def _quoted(data: Any) -> Any:
-    """The same data, with quotes around text that other YAML readers would take for a boolean or a number."""
+    """The same data, with quotes around text that some YAML reader would take for something else."""
     if isinstance(data, dict):
         return {_quoted(key): _quoted(value) for key, value in data.items()}
     if isinstance(data, list):
         return [_quoted(value) for value in data]
-    if isinstance(data, str) and looks_ambiguous(data):
+    if isinstance(data, str) and (looks_ambiguous(data) or not data.isprintable()):
         return DoubleQuotedScalarString(data)
     return data
 

@@ -203,7 +203,7 @@ def _by_sections(data: dict[str, Any], unreadable: set[FieldPath]) -> Iterator[t
             yield path, describe(details)
     if partly:
         assert isinstance(spec, dict)
-        for path, message in cross_problems(_sound(spec, {path[1:] for path in wrong if path[0] == "spec"})):
+        for path, message in cross_problems(_sound(spec, {path[1:] for path in wrong if path[:1] == ("spec",)})):
             yield ("spec", *path), message
 
 
