@@ -85,5 +85,8 @@ def load_optimizer_state(optimizer: Optimizer, names: dict[str, nn.Parameter], s
     indices: dict[int, int] = {}
     for group, packed in zip(optimizer.param_groups, document["param_groups"], strict=True):
         indices |= {id(p): i for p, i in zip(group["params"], packed["params"], strict=True)}
+    if isinstance(optimizer, torch.optim.SGD) and any("momentum_buffer" in state for state in states.values()):
+        for name, parameter in names.items():  # its fused kernel wants all buffers or none; zero is what fresh means
+            states.setdefault(name, {"momentum_buffer": torch.zeros_like(parameter)})
     document["state"] = {indices[id(names[name])]: state for name, state in states.items()}
     optimizer.load_state_dict(document)

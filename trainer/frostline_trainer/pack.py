@@ -153,7 +153,8 @@ def _agreed(spec: RunSpec) -> TrainingSpec:
             if ours != theirs:
                 raise StudyFault(
                     f"trials.training.{name}: {first.name} has {ours}, {other.name} has {theirs}; trials of one run "
-                    f"share batches and prefix, so they must agree on {', '.join(SHARED)}: put these two into different runs"
+                    f"share batches and prefix, so they must agree on {', '.join(SHARED)}: put these two into "
+                    "different runs"
                 )
     return first.training
 

@@ -206,7 +206,11 @@ class CausalLMSuffix(Suffix):
 
     def checkpoint_activations(self) -> None:
         """Recompute every block in the backward pass, by the model's own means."""
-        self.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        model: Any = self.model
+        if hasattr(model, "activation_checkpointing_enable"):
+            model.activation_checkpointing_enable({"use_reentrant": False})
+        else:  # its name in earlier releases
+            model.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 class CausalLMNetwork(Network):
