@@ -117,7 +117,7 @@ def resolve(text: str) -> Target:
         raise UnknownFieldError(
             f"{text} does not start with model, data or training; write it like training.optimizer.lr"
         )
-    if names[0] == "data" and names[1:] != [*_BINDABLE_DATA] and field_named(section, names[1]) is not None:
+    if names[0] == "data" and len(names) > 1 and names[1] in set(known_keys(DataSpec)) - set(_BINDABLE_DATA):
         raise UnknownFieldError(
             f"{text} would change what is validated, so that trials could not be compared; "
             "of data, only data.augment can be bound"
