@@ -10,25 +10,7 @@ import pytest
 from frostcluster.client import Client
 from frostcluster.cluster import Cluster
 from frostcluster.node import GPU
-from frostcluster.workloads import Workloads, terminated
-
-SERVE = """
-import http.server
-class Answer(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = b"frostline_test_metric 42\\n"
-        self.send_response(200)
-        self.send_header("Content-Type", "text/plain")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def log_message(self, *args):
-        pass
-http.server.ThreadingHTTPServer(("", 8080), Answer).serve_forever()
-"""
-SERVING = {"ports": [{"name": "metrics", "containerPort": 8080}], "readinessProbe": {"tcpSocket": {"port": 8080}}}
-# PID 1 gets no default action for SIGTERM: without this, only the kill at the end of the grace period ends it.
-SLEEP_POLITELY = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); time.sleep(600)"
+from frostcluster.workloads import SERVE, SERVING, SLEEP, Workloads, terminated
 
 
 def on_node(name: str) -> dict[str, Any]:
@@ -151,7 +133,7 @@ def test_affinity_on_gpu_memory_finds_the_node_that_has_it(own_cluster: Cluster,
 
 
 def test_a_node_runs_as_many_pods_as_it_has_gpus(own_cluster: Cluster, workloads: Workloads) -> None:
-    script = "import os; print(os.environ['NVIDIA_VISIBLE_DEVICES'], flush=True); " + SLEEP_POLITELY
+    script = "import os; print(os.environ['NVIDIA_VISIBLE_DEVICES'], flush=True); " + SLEEP
     names = ["one", "two", "three"]
     for name in names:
         workloads.pod(name, script, container=gpus(1), **on_node("gpu-small"))
@@ -261,7 +243,7 @@ def serves(url: str) -> bool:
 
 
 def test_commands_run_in_pods_and_files_are_read_from_them(workloads: Workloads) -> None:
-    workloads.pod("shell", SLEEP_POLITELY)
+    workloads.pod("shell", SLEEP)
     workloads.wait_phase("shell", "Running")
 
     workloads.kubectl("exec", "shell", "--", "/bin/sh", "-c", "echo kept > /tmp/file")

@@ -1,4 +1,4 @@
-"""The cluster's parts can be stopped, crashed and started again, and what Frostline must survive can be made to happen."""
+"""What Frostline must survive can be made to happen: the cluster's parts stop, crash and start again."""
 
 import json
 import signal
@@ -58,11 +58,11 @@ def test_a_node_without_kubelet_is_not_ready_and_comes_back_as_it_was(
         workloads.pod(name, TICK, container=ONE_GPU, nodeSelector=ON_SMALL)
         if name == "second":
             workloads.wait_phase("second", "Running")
-    [condition] = own_cluster_conditions(workloads, "third")
+    [condition] = conditions_of(workloads, "third")
     assert condition["reason"] == "Unschedulable"
 
 
-def own_cluster_conditions(workloads: Workloads, pod: str) -> list[dict[str, Any]]:
+def conditions_of(workloads: Workloads, pod: str) -> list[dict[str, Any]]:
     def decided() -> bool:
         return bool(workloads.get("pod", pod)["status"].get("conditions"))
 

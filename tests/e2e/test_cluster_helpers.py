@@ -3,14 +3,12 @@
 import subprocess
 from pathlib import Path
 
-from test_cluster import SERVE, SERVING
-
 from frostcluster import build
 from frostcluster.client import Client
 from frostcluster.cluster import Cluster
 from frostcluster.node import GPU, NodeSpec
 from frostcluster.prometheus import pod_discovery, promtool
-from frostcluster.workloads import Workloads
+from frostcluster.workloads import SERVE, SERVING, Workloads
 
 
 def test_prometheus_finds_pods_and_can_lose_its_memory(own_cluster: Cluster, workloads: Workloads) -> None:
@@ -69,7 +67,8 @@ def test_helm_installs_upgrades_and_removes_a_chart(cluster: Client, workloads: 
     (tmp_path / "Chart.yaml").write_text("apiVersion: v2\nname: smoke\nversion: 0.1.0\n")
     (tmp_path / "values.yaml").write_text("colour: blue\n")
     (tmp_path / "templates" / "config.yaml").write_text(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}\ndata:\n  colour: {{ .Values.colour }}\n"
+        "apiVersion: v1\nkind: ConfigMap\n"
+        "metadata:\n  name: {{ .Release.Name }}\ndata:\n  colour: {{ .Values.colour }}\n"
     )
 
     def helm(*arguments: str) -> None:

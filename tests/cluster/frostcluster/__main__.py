@@ -103,7 +103,7 @@ def _build(options: argparse.Namespace) -> None:
 
 def _up(options: argparse.Namespace) -> None:
     started = time.monotonic()
-    with cluster.sigterm_as_exit():
+    with cluster.sigterm_as_interrupt():
         new = cluster.up(options.name, options.node or DEFAULT_NODES)
     print(f"cluster {new.name} is up after {time.monotonic() - started:.0f} s: {', '.join(new.nodes)}", file=sys.stderr)
     print(f"kubeconfig: {new.kubeconfig}", file=sys.stderr)

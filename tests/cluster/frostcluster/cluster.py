@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -97,8 +96,8 @@ def up(name: str = DEFAULT_NAME, nodes: Sequence[NodeSpec] = DEFAULT_NODES, *, o
     """
     state.check_name(name)
     requirements.require_platform()
-    requirements.require_programs()
     build.build()
+    requirements.require_programs()
     old = state.load(name)
     if old and any(processes.is_alive(record) for record in old.processes):
         raise ClusterError(f"a cluster {name!r} is up already: take it down first, or give this one another name")
@@ -118,7 +117,7 @@ def elsewhere(kubeconfig: Path, name: str) -> Iterator[Client]:
     """Have an existing cluster for the length of a with block; what we start beside it goes, the cluster stays."""
     if not kubeconfig.is_file():
         raise ClusterError(f"there is no kubeconfig {kubeconfig}")
-    with sigterm_as_exit():
+    with sigterm_as_interrupt():
         sweep()
         down(name)
         helpers = _register(name, (), owned=True, network_needed=False)
@@ -131,7 +130,7 @@ def elsewhere(kubeconfig: Path, name: str) -> Iterator[Client]:
 @contextmanager
 def running(name: str, nodes: Sequence[NodeSpec] = DEFAULT_NODES) -> Iterator[Cluster]:
     """Have a cluster for the length of a with block, removed whatever ends the block, a SIGTERM to us included."""
-    with sigterm_as_exit():
+    with sigterm_as_interrupt():
         sweep()
         cluster = up(name, nodes, owned=True)
         try:
@@ -233,11 +232,11 @@ def _refuse_mounts_below(folder: Path) -> None:
 
 
 @contextmanager
-def sigterm_as_exit() -> Iterator[None]:
-    """Turn SIGTERM into an exit that runs finally blocks."""
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Turn SIGTERM into an interrupt, so that finally blocks run. (pytest takes SystemExit for a failed test.)"""
 
     def leave(number: int, frame: object) -> None:
-        sys.exit(128 + number)
+        raise KeyboardInterrupt("SIGTERM")
 
     try:
         before = signal.signal(signal.SIGTERM, leave)

@@ -90,6 +90,8 @@ class ControlPlane:
                 "--enable-admission-plugins=NodeRestriction",
                 "--allow-privileged=true",
                 "--enable-aggregator-routing=true",  # webhooks are called at pod addresses: no kube-proxy on the host
+                # Asked to stop, it would wait a minute for watches that nobody ends
+                "--shutdown-watch-termination-grace-period=1s",
                 f"--default-not-ready-toleration-seconds={EVICTION_SECONDS}",
                 f"--default-unreachable-toleration-seconds={EVICTION_SECONDS}",
             ],

@@ -7,6 +7,25 @@ from frostcluster.client import Client, Manifest, condition_status
 from frostcluster.errors import ClusterError
 from frostcluster.runtime import RESTRICTED_POD, PythonRuntime
 
+# Answers every request with one metric
+SERVE = """
+import http.server
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = b"frostline_test_metric 42\\n"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args):
+        pass
+http.server.ThreadingHTTPServer(("", 8080), Answer).serve_forever()
+"""
+SERVING = {"ports": [{"name": "metrics", "containerPort": 8080}], "readinessProbe": {"tcpSocket": {"port": 8080}}}
+# PID 1 gets no default action for SIGTERM: without this, only the kill at the end of the grace period ends it.
+SLEEP = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); time.sleep(600)"
+
 
 class Workloads:
     """One namespace of a cluster, and the Python workloads in it."""
