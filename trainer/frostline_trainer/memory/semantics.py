@@ -16,7 +16,6 @@ from unittest import mock
 
 import torch
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 aten = torch.ops.aten
 
@@ -45,21 +44,16 @@ _FP32_ON_CUDA = (
 )
 
 
-class _CudaKernels(TorchFunctionMode):
-    """Replaces calls whose CPU kernels keep other tensors than CUDA's."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        replacement = _REPLACED.get(func)
-        return (replacement or func)(*args, **(kwargs or {}))
-
-
-def _dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
-    if not training or p == 0:
+def _dropout(input: torch.Tensor, p: float, train: bool) -> torch.Tensor:
+    """A mask of one byte per element, where the CPU keeps one in the input's precision."""
+    if not train or p == 0:
         return input
     output: torch.Tensor = torch.native_dropout(input, p, True)[0]
-    return input.copy_(output) if inplace else output
+    return output
+
+
+def _dropout_in_place(input: torch.Tensor, p: float, train: bool) -> torch.Tensor:
+    return input.copy_(_dropout(input, p, train)) if train and p else input
 
 
 def _attention(
@@ -69,58 +63,45 @@ def _attention(
     attn_mask: torch.Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
+    *,
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> torch.Tensor:
     """Flash attention for half precision without a mask, else the memory-efficient kernel (sdp_utils.cpp)."""
-    if torch.is_autocast_enabled("cpu"):
-        dtype = torch.get_autocast_dtype("cpu")
-        query, key, value = (x.to(dtype) if x.is_floating_point() else x for x in (query, key, value))
     if enable_gqa and key.size(-3) != query.size(-3) and (attn_mask is not None or query.dtype not in _HALF):
         groups = query.size(-3) // key.size(-3)
         key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
     squeeze = query.dim() == 3
     if squeeze:
         query, key, value = (x.unsqueeze(0) for x in (query, key, value))
-    with torch.autocast("cpu", enabled=False):
-        if query.dtype in _HALF and attn_mask is None:
-            width = query.size(-1)
-            padding = -width % 8
-            if padding:
-                query, key, value = (functional.pad(x, (0, padding)) for x in (query, key, value))
-            scale = scale if scale is not None else width**-0.5
-            out = aten._scaled_dot_product_flash_attention(query, key, value, dropout_p, is_causal, False, scale=scale)[
-                0
-            ]
-            out = out[..., :width] if padding else out
-        else:
-            bias = None
-            if attn_mask is not None:
-                bias = attn_mask
-                if bias.dtype is torch.bool:
-                    bias = torch.zeros_like(bias, dtype=query.dtype).masked_fill_(bias.logical_not(), float("-inf"))
-                bias = bias.expand(query.size(0), query.size(1), query.size(2), key.size(2))
-            grad = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
-            out = aten._scaled_dot_product_efficient_attention(
-                query, key, value, bias, grad, dropout_p, is_causal, scale=scale
-            )[0]
+    if query.dtype in _HALF and attn_mask is None:
+        width = query.size(-1)
+        padding = -width % 8
+        if padding:
+            query, key, value = (functional.pad(x, (0, padding)) for x in (query, key, value))
+        scale = scale if scale is not None else width**-0.5
+        out = aten._scaled_dot_product_flash_attention(query, key, value, dropout_p, is_causal, False, scale=scale)[0]
+        out = out[..., :width] if padding else out
+    else:
+        bias = None
+        if attn_mask is not None:
+            bias = attn_mask
+            if bias.dtype is torch.bool:
+                bias = torch.zeros_like(bias, dtype=query.dtype).masked_fill_(bias.logical_not(), float("-inf"))
+            bias = bias.expand(query.size(0), query.size(1), query.size(2), key.size(2))
+        grad = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
+        out = aten._scaled_dot_product_efficient_attention(
+            query, key, value, bias, grad, dropout_p, is_causal, scale=scale
+        )[0]
     result: torch.Tensor = out.squeeze(0) if squeeze else out
     return result
-
-
-_REPLACED: dict[Any, Callable[..., Any]] = {
-    functional.dropout: _dropout,
-    torch.dropout: lambda input, p, train: _dropout(input, p, train),
-    functional.scaled_dot_product_attention: _attention,
-}
 
 
 @contextlib.contextmanager
 def cuda_semantics() -> Iterator[None]:
     """While active, CPU tensors keep for the backward pass what CUDA tensors would keep."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_CudaKernels())
-        stack.enter_context(_cuda_autocast())
+        stack.enter_context(_cuda_kernels())
         # Two places ask whether "the device" has multi-tensor kernels, which decides the optimizers' defaults.
         for where in ("torch.utils._foreach_utils", "torch.optim.optimizer", "torch.nn.utils.clip_grad"):
             stack.enter_context(_foreach_everywhere(where))
@@ -175,22 +156,34 @@ def _foreach_everywhere(module: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _cuda_autocast() -> Iterator[None]:
-    """Adds CUDA's fp32 operators to the CPU's autocast, for as long as the context lasts."""
+def _cuda_kernels() -> Iterator[None]:
+    """Puts CUDA's ways into the dispatcher's CPU tables, for as long as the context lasts.
+
+    In the tables and not around Python functions, so that calls from inside other operators, from compiled modules and
+    from a recomputation in the backward pass are met as well.
+    """
     library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        for name, kernel in _KERNELS.items():
+            library.impl(name, kernel, "AutogradCPU")  # type: ignore[no-untyped-call]
         for name in _FP32_ON_CUDA:
             base, _, overload = name.partition(".")
             packet = getattr(aten, base, None)
-            if packet is None or (overload or "default") not in packet.overloads():
-                continue
-            operator = getattr(packet, overload or "default")
-            library.impl(name, _in_fp32(operator), "AutocastCPU")  # type: ignore[no-untyped-call]
+            if packet is not None and (overload or "default") in packet.overloads():
+                operator = getattr(packet, overload or "default")
+                library.impl(name, _in_fp32(operator), "AutocastCPU")  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         library._destroy()  # type: ignore[no-untyped-call]
+
+
+_KERNELS: dict[str, Callable[..., torch.Tensor]] = {
+    "dropout": _dropout,
+    "dropout_": _dropout_in_place,
+    "scaled_dot_product_attention": _attention,
+}
 
 
 def _in_fp32(operator: Any) -> Callable[..., Any]:

@@ -1,0 +1,223 @@
+"""A training run on tensors that have a size and no content.
+
+It is the trainer's own run: the same cut, pack, step, optimizer and evaluation (`pack.assemble`, `loop.advance`,
+`loop.evaluate`), so a change there changes the prediction by itself. Only three things are stand-ins: the weights and
+the data are fake tensors, whoever asks for a number (a loss, a step count) is told 1, and operators keep what CUDA's
+kernels keep (`semantics`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from frostline_trainer.contract import ModelSpec, ProfileSpec, RunSpec, TrialSpec
+from frostline_trainer.data.shape import DataShape
+from frostline_trainer.data.source import Pair, Source
+from frostline_trainer.families import build_network
+from frostline_trainer.loop import advance, evaluate
+from frostline_trainer.memory.fit import Simulation
+from frostline_trainer.memory.limit import counting, on_host
+from frostline_trainer.memory.semantics import cuda_semantics, kernel_temporaries, plain_masks
+from frostline_trainer.memory.tracker import CUDA_GRANULE, MemoryTracker, rounded
+from frostline_trainer.pack import Pack, assemble
+from frostline_trainer.store import Store
+
+STEPS = 2
+"""Optimizer steps per simulation: the first creates the optimizer's state, the second runs with it."""
+MICRO_BATCHES = 2
+"""Micro-batches per simulated step at most: from the second one on, gradients are there already, and no more comes."""
+
+
+class ShapeSource(Source):
+    """Data of the right shape that nobody reads."""
+
+    def __init__(self, shape: DataShape, batch: int):
+        self.shape = shape
+        self.train_samples = 4 * batch
+        self.valid_samples = batch
+
+    def train(self, indices: Tensor, position: int) -> Pair:
+        """As many samples as asked for."""
+        return self._samples(indices.numel())
+
+    def valid(self, start: int, stop: int) -> Pair:
+        """As many samples as asked for."""
+        return self._samples(stop - start)
+
+    def _samples(self, count: int) -> Pair:
+        if self.shape.kind == "Text":
+            return tuple(torch.zeros(count, *self.shape.input, dtype=torch.long) for _ in range(2))  # type: ignore[return-value]
+        return torch.zeros(count, *self.shape.input), torch.zeros(count, dtype=torch.long)
+
+
+class SimulatedTracker(MemoryTracker):  # type: ignore[no-untyped-call]
+    """Counts fake tensors, and answers in their stead where a number is asked for."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """A number is always 1: finite, not zero, and true."""
+        if func is torch.ops.aten._local_scalar_dense.default:
+            dtype = args[0].dtype
+            return 1.0 if dtype.is_floating_point else dtype is torch.bool or 1
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
+class _Fakes(FakeTensorMode):  # type: ignore[no-untyped-call]
+    """A copied network stays in the same world of fakes; by default each copied tensor would get a world of its own."""
+
+    def __deepcopy__(self, memo: object) -> _Fakes:
+        return self
+
+
+def _tolist(tensor: Tensor) -> Any:
+    """`tolist` reads memory without asking an operator, so it is answered here: ones."""
+    answer: Any = 1.0
+    for size in reversed(tensor.shape):
+        answer = [answer] * size
+    return answer
+
+
+def simulate(
+    spec: ProfileSpec,
+    shape: DataShape,
+    *,
+    z: int,
+    batch: int,
+    trials: int = 1,
+    device: Literal["cuda", "cpu"] = "cuda",
+    granule: int = CUDA_GRANULE,
+) -> Simulation:
+    """The allocations of a run of `trials` packed trials: set-up, two optimizer steps, an evaluation between them.
+
+    Args:
+        spec: model, data and training.
+        shape: of the data (`data.open.data_shape`).
+        z: trainable layers.
+        batch: samples per micro-batch, in the place of the specification's.
+        trials: K.
+        device: whose kernels' memory behaviour to follow. `cpu` is for limits that a CPU run enforces on itself.
+        granule: bytes to which sizes are rounded where the tracker counts.
+
+    Raises:
+        StudyFault: the model cannot be built or has no such z.
+    """
+    run = _run_spec(spec, z, batch, trials)
+    tracker = SimulatedTracker(granule=granule, temporaries=kernel_temporaries if device == "cuda" else None)
+    with _fakes(), counting(tracker):
+        with on_host():
+            network = build_network(_without_weights(spec.model), shape, 0)
+            source = ShapeSource(shape, batch)
+        # The optimizers' defaults look at the parameters, so CUDA's ways begin before the pack is put together.
+        with cuda_semantics() if device == "cuda" else contextlib.nullcontext():
+            pack = assemble(run, torch.device("cpu"), Store(""), source, network)
+            del network
+            for step in range(STEPS):
+                advance(pack, step, pack.members)
+                if step == 0:
+                    evaluate(pack, pack.members, lambda: False)
+            trial_bytes = _held_between_steps(pack, granule)
+    return Simulation(tracker.trace, trial_bytes)
+
+
+def _held_between_steps(pack: Pack, granule: int) -> int:
+    """Bytes of one trial's weights, optimizer state and, where micro-batches accumulate, gradients."""
+    member = pack.members[0]
+    saved = member.checkpoint(pack.spec.layers, 0)
+    tensors = [*saved.weights.values(), *saved.optimizer.values()]
+    if pack.accumulation > 1:
+        tensors += member.suffix.trainable().values()
+    sizes = [rounded(tensor.numel() * tensor.element_size(), granule) for tensor in tensors]
+    return sum(sizes)
+
+
+def _run_spec(spec: ProfileSpec, z: int, batch: int, trials: int) -> RunSpec:
+    training = spec.training.model_copy(
+        update={"batch_size": batch, "accumulation": min(spec.training.accumulation, MICRO_BATCHES)}
+    )
+    return RunSpec(
+        study="profile",
+        study_uid="profile",
+        run="profile",
+        rung=0,
+        layers=z,
+        tokens=2**40,
+        horizon=2**40,
+        trials=[TrialSpec(name=f"trial-{i}", training=training) for i in range(trials)],
+        model=_without_weights(spec.model),
+        data=spec.data,
+        checkpoint="",
+    )
+
+
+def _without_weights(model: ModelSpec) -> ModelSpec:
+    """The same network from its config alone: a pretrained folder's weights are not read."""
+    if model.pretrained is None:
+        return model
+    config = dict(model.config)
+    if model.family == "CausalLM" and "model_type" not in config:
+        described = json.loads((Path(model.pretrained) / "config.json").read_text(encoding="utf-8"))
+        config = {k: v for k, v in described.items() if k not in _NOT_CONFIG} | config
+    return model.model_copy(update={"pretrained": None, "config": config})
+
+
+_NOT_CONFIG = {"architectures", "transformers_version", "torch_dtype", "dtype", "_name_or_path"}
+
+
+def layers_of(spec: ProfileSpec, shape: DataShape) -> tuple[int, bool]:
+    """L, and whether the network has convolutions."""
+    with _fakes(), counting(SimulatedTracker(record=False)), on_host():
+        network = build_network(_without_weights(spec.model), shape, 0)
+        convolutional = any(isinstance(m, nn.modules.conv._ConvNd) for m in network.module().modules())
+        return network.layers, convolutional
+
+
+def _to(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
+    """`nn.Module.to` for fake parameters, which PyTorch would rather swap in place and cannot."""
+    _, dtype, _, _ = torch._C._nn._parse_to(*args, **kwargs)
+    if dtype is None:
+        return module
+    done: dict[int, Any] = {}
+    for part in module.modules():
+        for entries in (part._parameters, part._buffers):
+            for name, old in entries.items():
+                if old is None or not old.is_floating_point() or old.dtype == dtype:
+                    continue
+                if id(old) not in done:
+                    new = old.detach().to(dtype)
+                    new = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+                    done[id(old)] = (old, new)  # the old one is kept, so that its id stays its own
+                entries[name] = done[id(old)][1]
+    return module
+
+
+@contextlib.contextmanager
+def _fakes() -> Iterator[None]:
+    """Everything made inside is fake, and nothing inside asks for what fakes do not have."""
+
+    def step(_scaler: object, optimizer: torch.optim.Optimizer, _state: object, *args: Any, **kwargs: Any) -> Any:
+        return optimizer.step(*args, **kwargs)  # as if no gradient had overflowed
+
+    with (
+        torch.random.fork_rng(devices=[]),
+        mock.patch.object(nn.Module, "to", _to),
+        # It draws again until no value is out of bounds, which of values that do not exist is never said.
+        mock.patch.object(nn.init, "_no_grad_trunc_normal_", lambda tensor, *args, **kwargs: tensor),
+        mock.patch.object(Tensor, "tolist", _tolist),
+        mock.patch.object(torch.amp.GradScaler, "_maybe_opt_step", step),
+        plain_masks(),
+        warnings.catch_warnings(),
+        _Fakes(),
+    ):
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # by copy.deepcopy, harmlessly
+        yield
