@@ -35,23 +35,10 @@ def increment(rung_tokens: int, start_tokens: int, step_tokens: int) -> int:
 
 def schedule_tokens(profile: ModelProfile, rungs: Sequence[Rung], sizes: Sequence[int], restart: bool) -> int:
     """Tokens that all trials of a bracket see together; with `restart`, each rung starts over."""
-    return sum(size * tokens for _, size, tokens in _steps(profile, rungs, sizes, restart))
+    return sum(size * tokens for _, size, tokens in steps(profile, rungs, sizes, restart))
 
 
-def schedule_flops(
-    profile: ModelProfile, rungs: Sequence[Rung], sizes: Sequence[int], restart: bool, packed: int = 1
-) -> float:
-    """FLOPs of a bracket whose runs carry up to `packed` trials each."""
-    total = 0.0
-    for rung, size, tokens in _steps(profile, rungs, sizes, restart):
-        whole, rest = divmod(size, packed)
-        total += whole * run_flops(profile, rung.layers, tokens, packed)
-        if rest:
-            total += run_flops(profile, rung.layers, tokens, rest)
-    return total
-
-
-def _steps(
+def steps(
     profile: ModelProfile, rungs: Sequence[Rung], sizes: Sequence[int], restart: bool
 ) -> Iterator[tuple[Rung, int, int]]:
     """(rung, trials, tokens per trial) of each rung of a bracket."""

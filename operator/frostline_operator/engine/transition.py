@@ -96,7 +96,9 @@ def settle(state: StudyState, ended: RunEnded) -> None:
     result = ended.result
     if result is None or result.run != run.name:
         lost = Amounts(ended.seen_tokens, ended.held_seconds, ended.held_seconds * ended.price_per_second)
-        state.update_run(run.name, state=RunState.LOST, charged=lost, message=ended.message)
+        # One that was told to stop and had nothing to write yet (still starting up) is no loss.
+        how = RunState.STOPPED if run.state is RunState.STOPPING else RunState.LOST
+        state.update_run(run.name, state=how, charged=lost, message=ended.message)
         return
     by_name = {trial.name: trial for trial in result.trials}
     trained = 0

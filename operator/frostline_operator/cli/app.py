@@ -1,0 +1,106 @@
+"""The commands and their options; what they do is in a module each."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from frostline_operator import __version__
+from frostline_operator.api.problems import StudyError
+from frostline_operator.cluster.local.devices import DeclarationError
+from frostline_operator.cluster.local.profile import ProfileError
+from frostline_operator.cluster.local.session import SessionError
+
+app = typer.Typer(
+    name="frostline",
+    help="Tune the hyperparameters of deep networks by training their last layers first.\n\n"
+    "Start with [bold]frostline plan STUDY.yaml[/bold] to see what a study will do and cost, then "
+    "[bold]frostline run STUDY.yaml[/bold].",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Study = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="An HPOStudy manifest.", show_default=False)]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        metavar="NAME=MEMORY[*COUNT]",
+        help="Declare a memory class instead of using this machine's devices, such as small=8Gi*2. May be repeated. "
+        "On a CPU, trainers then keep to the declared memory and run out of it like a card would.",
+    ),
+]
+
+
+@app.command()
+def run(
+    study: Study,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--dir", help="Where state, checkpoints and the report go. Default: frostline-NAME.", show_default=False
+        ),
+    ] = None,
+    classes: Classes = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live view, for logs.")] = False,
+) -> None:
+    """Run a study on this machine, to its end; the same command continues one that was stopped or killed.
+
+    Runs are processes on this machine's CUDA devices, or on its CPU if there are none. Ctrl-C stops them with
+    checkpoints. Exit code: 0 the study ended well, 1 it failed, 2 the manifest or an option is wrong, 130 stopped.
+    """
+    from frostline_operator.cli.run import run_study
+
+    raise typer.Exit(run_study(study, folder, classes or [], plain))
+
+
+@app.command()
+def plan(study: Study, classes: Classes = None) -> None:
+    """Show what a study would do before anything is spent: its rungs, what they cost, and what doing without costs."""
+    from frostline_operator.cli.plan import show_plan
+
+    raise typer.Exit(show_plan(study, classes or []))
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --dir of a frostline run.", show_default=False)],
+    form: Annotated[str, typer.Option("--format", metavar="html|json|csv", help="What to write.")] = "html",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to. Default: DIR/report.html, or standard output.")
+    ] = None,
+) -> None:
+    """Write the report of a study, finished or under way: one HTML page that needs nothing else, or its data."""
+    from frostline_operator.cli.report import write_report
+
+    raise typer.Exit(write_report(folder, form, output))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"frostline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: runs a command and turns what a person can mend into a message and exit code 2."""
+    try:
+        app()
+    except (StudyError, SessionError, DeclarationError, ProfileError) as error:
+        print(f"{error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,73 @@
+"""`frostline run`: a study on this machine, from its manifest to its report."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from frostline_operator.api.loader import load_study
+from frostline_operator.cli.view import LiveView, PlainView, View, show_outcome
+from frostline_operator.cluster.local import devices
+from frostline_operator.cluster.local.session import Session, open_session
+from frostline_operator.report.local import write_html
+
+TICK_SECONDS = 0.25
+"""Between two rounds: short against a run, and each round is a few file look-ups."""
+
+
+def run_study(manifest: Path, folder: Path | None, declared: list[str], plain: bool) -> int:
+    """Run a study to its end, or until it is told to stop. Returns the exit code."""
+    console = Console()
+    study = load_study(manifest)
+    folder = folder or Path(f"frostline-{study.metadata.name}")
+    stop = _StopOnSignal()
+    console.print(f"[bold]{study.metadata.name}[/bold]: profiling the model …", highlight=False)
+    with open_session(study, folder, declared) as session:
+        words = "continues" if session.resumed else "begins"
+        console.print(f"The study {words} in {folder} on {devices.describe(session.devices)}.", highlight=False)
+        view: View = PlainView(session, console) if plain or not console.is_terminal else LiveView(session, console)
+        with view:
+            interrupted = _drive(session, view, stop)
+        if interrupted:
+            console.print("\nStopped with checkpoints. The same command continues.")
+            return 130
+        report = write_html(folder, session.files.report)
+        show_outcome(session, console, report)
+        finished = session.loop.state.finished
+        return 1 if finished is None or finished.reason == "Failed" else 0
+
+
+class _StopOnSignal:
+    """The first SIGINT or SIGTERM asks to stop with checkpoints, a third one gives up waiting."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._count)
+
+    def _count(self, _number: int, _frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count >= 3:
+            raise KeyboardInterrupt
+
+
+def _drive(session: Session, view: View, stop: _StopOnSignal) -> bool:
+    """Tick until the study is over; True if it was interrupted before."""
+    loop = session.loop
+    while not loop.done:
+        if stop.count:
+            view.say("stopping the runs; they write their checkpoints (Ctrl-C twice more leaves them behind)")
+            loop.interrupt()
+            while loop.state.active_runs:
+                time.sleep(TICK_SECONDS)
+                loop.settle_only()
+            return loop.state.finished is None
+        loop.tick()
+        view.update()
+        if not loop.done:
+            time.sleep(TICK_SECONDS)
+    return False

@@ -1,0 +1,240 @@
+"""What one sees of a study while it runs: a live picture in a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from frostline_operator.api.quantity import parse_duration
+from frostline_operator.cli import text
+from frostline_operator.cluster.local.session import Session
+from frostline_operator.engine.cost import Speed, run_flops
+from frostline_operator.engine.plan import make_plan
+from frostline_operator.engine.state import Run
+from frostline_operator.engine.summary import Summary, summarize
+
+
+class View(Protocol):
+    """Shows a study while it runs."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None: ...
+
+    def update(self) -> None:
+        """Show where the study stands now."""
+
+    def say(self, message: str) -> None:
+        """Show a message."""
+
+
+class LiveView:
+    """A picture that is redrawn in place, with the study's events passing above it."""
+
+    def __init__(self, session: Session, console: Console) -> None:
+        self._session = session
+        self._live = Live(console=console, refresh_per_second=4, transient=True)
+        self._events = _Events(session)
+
+    def __enter__(self) -> LiveView:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def update(self) -> None:
+        """Redraw."""
+        for line in self._events.new():
+            self._live.console.print(line, highlight=False, style="dim")
+        self._live.update(_picture(self._session))
+
+    def say(self, message: str) -> None:
+        """Above the picture."""
+        self._live.console.print(message, highlight=False)
+
+
+class PlainView:
+    """Events, and every so often a line on progress."""
+
+    def __init__(self, session: Session, console: Console, every_seconds: float = 15.0) -> None:
+        self._session = session
+        self._console = console
+        self._events = _Events(session)
+        self._every = every_seconds
+        self._last = time.monotonic()
+
+    def __enter__(self) -> PlainView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.update()
+
+    def update(self) -> None:
+        """Print what is new."""
+        for line in self._events.new():
+            self.say(line)
+        if time.monotonic() - self._last >= self._every:
+            self._last = time.monotonic()
+            self.say(_progress_line(self._session))
+
+    def say(self, message: str) -> None:
+        """A line."""
+        self._console.print(message, highlight=False, soft_wrap=True)
+
+
+class _Events:
+    def __init__(self, session: Session) -> None:
+        self._store = session.store
+        self._shown = len(self._store.events())
+
+    def new(self) -> list[str]:
+        events = self._store.events()
+        fresh, self._shown = events[self._shown :], len(events)
+        return [f"{time.strftime('%H:%M:%S', time.localtime(at))} {message}" for at, _, message in fresh]
+
+
+def _picture(session: Session) -> RenderableType:
+    seen = session.loop.observe()
+    summary = summarize(seen)
+    parts: list[RenderableType] = [rung_table(summary, session), _runs(session)]
+    parts.append(Text.from_markup(_best_line(summary, session)))
+    parts += [Text(line) for line in _budget_lines(summary, session)]
+    parts += [Text(f"{c.type}: {c.message}", style="yellow") for c in summary.conditions]
+    if session.loop.waiting_for:
+        parts.append(Text(f"waiting: {session.loop.waiting_for}", style="yellow"))
+    left = _seconds_left(session)
+    parts.append(Text(f"about {text.duration(left)} left" if left is not None else "time left: not known yet"))
+    return Group(*parts)
+
+
+def rung_table(summary: Summary, session: Session) -> Table:
+    """The rungs: fidelity, how many trials are where, and how well neighbours agree."""
+    unit = session.loop.profile.unit
+    several = len({row.bracket for row in summary.rungs}) > 1
+    table = Table(title=None, box=None, padding=(0, 2, 0, 0))
+    columns = ["rung", "layers", unit, "trials", "running", "done", "failed", "promoted", "best", "agreement"]
+    for column in ["bracket", *columns] if several else columns:
+        table.add_column(column, justify="right")
+    for row in summary.rungs:
+        layers = f"{row.layers}" if row.layers == row.asked_layers else f"{row.layers} of {row.asked_layers}"
+        cells = [
+            str(row.rung),
+            layers,
+            f"{row.tokens:,}",
+            f"{row.entered}/{row.planned}",
+            str(row.running or "–"),
+            str(row.finished or "–"),
+            str(row.failed or "–"),
+            str(row.promoted or "–"),
+            text.value(row.best),
+            "–" if row.spearman is None else f"{row.spearman:.2f}",
+        ]
+        table.add_row(*([str(row.bracket), *cells] if several else cells))
+    return table
+
+
+def _runs(session: Session) -> RenderableType:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for run in session.loop.state.active_runs:
+        done = _share_done(session, run)
+        names = f"{len(run.trials)} trial{'s' if len(run.trials) > 1 else ''}, {run.layers} layers, {run.memory_class}"
+        table.add_row(run.name, names, run.state.lower(), ProgressBar(1.0, done, width=24), f"{done:.0%}")
+    return table
+
+
+def _share_done(session: Session, run: Run) -> float:
+    newest = max((s.tokens for s in session.store.samples(run.name)), default=run.start_tokens)
+    return min(1.0, max(0.0, (newest - run.start_tokens) / max(1, run.tokens - run.start_tokens)))
+
+
+def _best_line(summary: Summary, session: Session) -> str:
+    if summary.best is None:
+        return "best so far: none yet"
+    trial = session.loop.state.trials[summary.best.trial]
+    metric = session.study.spec.objective.metric
+    return (
+        f"[bold]best so far[/bold]: {trial.name} with {metric} {text.value(summary.best.value)} at rung "
+        f"{summary.best_rung}  {text.assignment(trial.assignment)}"
+    )
+
+
+def _budget_lines(summary: Summary, session: Session) -> list[str]:
+    budget, spent = session.study.spec.budget, summary.spent
+    found = []
+    if budget.tokens is not None:
+        found.append(f"{text.count(spent.tokens)} of {text.count(budget.tokens)} {session.loop.profile.unit}")
+    if budget.gpu_seconds is not None:
+        found.append(f"{text.duration(spent.gpu_seconds)} of {text.duration(budget.gpu_seconds)} on devices")
+    if budget.cost is not None:
+        found.append(f"{spent.cost:.2f} of {budget.cost:.2f} in cost")
+    if budget.wall_clock is not None and session.loop.state.started_at is not None:
+        elapsed = time.time() - session.loop.state.started_at
+        found.append(f"{text.duration(elapsed)} of {text.duration(parse_duration(budget.wall_clock))} by the clock")
+    return [f"budget: {', '.join(found)} (reservations counted)"] if found else []
+
+
+def _seconds_left(session: Session) -> float | None:
+    """From the speed so far; None before the first run has ended, and where the search has no planned end."""
+    loop = session.loop
+    plan = make_plan(loop.spec, loop.profile)
+    speed = Speed(loop.state.runs.values())
+    if plan.open_ended:
+        return None
+    total, before = 0.0, 0
+    for row in summarize(loop.observe()).rungs:
+        missing = row.planned - row.finished - row.failed
+        below = plan.rungs[row.rung - 1].tokens if row.rung and loop.spec.promotion == "Continue" else before
+        if missing > 0:
+            flops = run_flops(loop.profile, row.asked_layers, row.tokens - below, missing)
+            seconds = speed.seconds(flops, "", row.rung)
+            if seconds is None:
+                return None
+            total += seconds
+    return total / max(1, min(loop.spec.search.parallelism, len(session.devices)))
+
+
+def _progress_line(session: Session) -> str:
+    summary = summarize(session.loop.observe())
+    runs = ", ".join(f"{run.name} {_share_done(session, run):.0%}" for run in session.loop.state.active_runs)
+    left = _seconds_left(session)
+    about = "" if left is None else f"; about {text.duration(left)} left"
+    return f"{summary.decided}/{summary.trials} trials decided; running: {runs or 'nothing'}{about}"
+
+
+def show_outcome(session: Session, console: Console, report: Path) -> None:
+    """What came of it: the table, the best configuration, what it saved, and where the report is."""
+    loop = session.loop
+    summary = summarize(loop.observe())
+    finished = loop.state.finished
+    console.print()
+    console.print(rung_table(summary, session))
+    if finished is not None and finished.reason != "Completed":
+        console.print(f"[bold]{finished.reason}[/bold]: {finished.message}", highlight=False)
+    if summary.best is not None:
+        console.print(_best_line(summary, session).replace("best so far", "best"), highlight=False)
+    for condition in summary.conditions:
+        console.print(f"[yellow]{condition.type}[/yellow]: {condition.message}", highlight=False)
+    saved = summary.savings
+    console.print(
+        f"{text.flops(saved.flops)} in {text.duration(_elapsed(session))}; every trial in full would take "
+        f"{text.times(saved.full, saved.flops)} as much compute, halving over {loop.profile.unit} alone "
+        f"{text.times(saved.tokens_only, saved.flops)}.",
+        highlight=False,
+    )
+    console.print(f"report: {report}", highlight=False, soft_wrap=True)
+
+
+def _elapsed(session: Session) -> float:
+    started = session.loop.state.started_at
+    return 0.0 if started is None else time.time() - started

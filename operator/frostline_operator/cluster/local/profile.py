@@ -1,0 +1,50 @@
+"""The model's profile, computed by the trainer in a process of its own: this side has no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from frostline_operator.api.study import HPOStudySpec
+from frostline_trainer.contract import ModelProfile, ProfileSpec
+
+
+class ProfileError(Exception):
+    """The trainer could not build the study's model or data; the message says what to change."""
+
+
+def profile_document(spec: HPOStudySpec) -> str:
+    """What the profile depends on, as JSON. Hyperparameters bound to the model keep the study's own values."""
+    return ProfileSpec(model=spec.model, data=spec.data, training=spec.training).model_dump_json(
+        by_alias=True, exclude_none=True
+    )
+
+
+def profile_model(document: str) -> ModelProfile:
+    """The profile of a document made by `profile_document`.
+
+    Raises:
+        ProfileError: with the trainer's message.
+    """
+    command = [sys.executable, "-m", "frostline_trainer", "profile", document, "--format", "json"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    answer = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if answer.returncode != 0:
+        raise ProfileError(_message(answer.stdout + answer.stderr))
+    return ModelProfile.model_validate_json(answer.stdout.strip().splitlines()[-1])
+
+
+def _message(output: str) -> str:
+    """The message of the trainer's last log line, or the end of what it printed."""
+    lines = output.strip().splitlines()
+    if any("No module named" in line and "frostline_trainer" not in line for line in lines):
+        return f"the trainer is not installed here ({lines[-1]}); pip install 'frostline[all]'"
+    for line in reversed(lines):
+        if line.startswith("{"):
+            try:
+                return str(json.loads(line)["message"])
+            except (ValueError, KeyError):
+                continue
+    return "\n".join(lines[-5:]) or "the trainer said nothing"

@@ -1,0 +1,144 @@
+"""A study and its folder: opened, locked, and made sure that they belong together."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from frostline_operator.api.loader import validate_study
+from frostline_operator.api.study import HPOStudy
+from frostline_operator.cluster.local import devices, processes
+from frostline_operator.cluster.local.cluster import LocalCluster
+from frostline_operator.cluster.local.devices import Device
+from frostline_operator.cluster.local.files import StudyFiles
+from frostline_operator.cluster.local.profile import profile_document, profile_model
+from frostline_operator.cluster.local.store import SqliteStore
+from frostline_operator.cluster.loop import StudyLoop
+from frostline_operator.engine.state import Observation
+from frostline_trainer.contract import ModelProfile
+
+MAY_CHANGE = ("suspend", "budget", "metrics", "trust", "template")
+"""Sections of a spec that may be edited between two commands on the same folder; of `search`, parallelism too."""
+
+
+class SessionError(Exception):
+    """The folder cannot be used for this study; the message says why and what to do."""
+
+
+@dataclass
+class Session:
+    """An opened study."""
+
+    study: HPOStudy
+    files: StudyFiles
+    store: SqliteStore
+    loop: StudyLoop
+    devices: list[Device]
+    resumed: bool
+    """Whether the folder held an earlier part of the study."""
+
+
+@contextmanager
+def open_session(study: HPOStudy, folder: Path, declared: list[str]) -> Iterator[Session]:
+    """Open a study's folder for running it.
+
+    Args:
+        study: as read from its manifest.
+        folder: made if it is not there.
+        declared: memory classes instead of the machine's own, see `devices.discover`.
+
+    Raises:
+        SessionError: another command runs it, or the folder holds another study.
+        DeclarationError: `declared` is not understood.
+        ProfileError: the model or the data cannot be built.
+    """
+    files = StudyFiles(folder.resolve())
+    try:
+        with processes.exclusive(files.lock):
+            store = SqliteStore(files.database)
+            try:
+                resumed = _claim(study, store, folder)
+                available = devices.discover(study.spec.search.parallelism, declared)
+                uid = store.fact("uid")
+                assert uid is not None
+                cluster = LocalCluster(files, uid, available)
+                profile = _profile(study, store)
+                loop = StudyLoop(study.metadata.name, uid, study.spec, profile, None, cluster, store, time.time)
+                yield Session(study, files, store, loop, available, resumed)
+                cluster.close()
+            finally:
+                store.close()
+    except processes.LockedError as locked:
+        raise SessionError(
+            f"{folder} is in use by another frostline command (process {locked}); wait for it, stop it, or give "
+            "another --dir"
+        ) from None
+
+
+def read_folder(folder: Path) -> tuple[HPOStudy, SqliteStore, Observation]:
+    """A study's folder for looking only; a command may be running it meanwhile.
+
+    Raises:
+        SessionError: there is no study in it.
+    """
+    files = StudyFiles(folder.resolve())
+    if not files.database.exists():
+        raise SessionError(f"there is no study in {folder}; give the --dir of a frostline run")
+    store = SqliteStore(files.database)
+    manifest, known = store.fact("manifest"), store.fact("profile")
+    if manifest is None or known is None:
+        raise SessionError(f"the study in {folder} was not begun; run it first")
+    study = validate_study(json.loads(manifest), str(folder))
+    profile = ModelProfile.model_validate_json(known)
+    seen = Observation(study.metadata.name, study.spec, profile, (), store.load(), time.time())
+    return study, store, seen
+
+
+def _claim(study: HPOStudy, store: SqliteStore, folder: Path) -> bool:
+    """Tie the folder to the study, or make sure that it is the same study; whether it was there before."""
+    document = study.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    known = store.fact("manifest")
+    if known is not None:
+        changed = _difference(json.loads(known), document)
+        if changed:
+            raise SessionError(
+                f"{folder} holds the study {json.loads(known)['metadata']['name']!r}, which differs in "
+                f"{', '.join(changed)}; results of different studies cannot be mixed. Give another --dir, or undo the "
+                "change"
+            )
+    store.set_fact("manifest", json.dumps(document))
+    if store.fact("uid") is None:
+        store.set_fact("uid", str(uuid.uuid4()))
+    return known is not None
+
+
+def _difference(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Names of the parts that differ although they must not."""
+    found = ["metadata.name"] if before["metadata"]["name"] != after["metadata"]["name"] else []
+    old, new = _fixed(before["spec"]), _fixed(after["spec"])
+    return found + [f"spec.{name}" for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+
+
+def _fixed(spec: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in spec.items() if name not in MAY_CHANGE}
+    if "search" in kept:
+        kept["search"] = {name: value for name, value in kept["search"].items() if name != "parallelism"}
+    return kept
+
+
+def _profile(study: HPOStudy, store: SqliteStore) -> ModelProfile:
+    """Computed once and kept."""
+    document = profile_document(study.spec)
+    known = store.fact("profile")
+    if known is not None and store.fact("profiledFor") == document:
+        return ModelProfile.model_validate_json(known)
+    found = profile_model(document)
+    store.set_fact("profile", found.model_dump_json(by_alias=True))
+    store.set_fact("profiledFor", document)
+    return found

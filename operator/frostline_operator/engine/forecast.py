@@ -1,0 +1,100 @@
+"""What a study would do and cost, before anything is spent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from frostline_operator.engine import cost
+from frostline_operator.engine.memory import placement
+from frostline_operator.engine.placement import Placement
+from frostline_operator.engine.plan import Plan, make_plan
+from frostline_operator.engine.schedule import Bracket, Rung
+from frostline_operator.engine.state import Observation
+
+
+@dataclass(frozen=True)
+class RungForecast:
+    """What one rung of one bracket would take."""
+
+    bracket: int
+    rung: int
+    asked_layers: int
+    layers: int
+    """Most layers that fit anywhere, at most the asked ones; 0 where nothing fits."""
+    tokens: int
+    trials: int
+    together: int
+    """Trials that would share a run (K)."""
+    memory_class: str | None
+    """Where it would run; None where nothing fits."""
+    required_bytes: int | None
+    """Predicted need of one such run, headroom not included; None where memory is no limit."""
+    parameters: int
+    flops: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The whole study, and what one would do without it."""
+
+    plan: Plan
+    rungs: tuple[RungForecast, ...]
+    flops: float
+    tokens_only: float
+    """The same schedule with all layers at every rung."""
+    full: float
+    """Every trial at full fidelity."""
+
+
+def forecast(seen: Observation) -> Forecast:
+    """The forecast of a study that has not begun."""
+    spec, profile = seen.spec, seen.profile
+    plan = make_plan(spec, profile)
+    restart = spec.promotion == "Restart"
+    rules = placement(seen, seen.state)
+    rows = []
+    tokens_only = 0.0
+    for bracket in plan.brackets:
+        rungs = plan.climbed(bracket)
+        for rung, size, tokens in cost.steps(profile, rungs, bracket.sizes, restart):
+            rows.append(_rung(seen, rules, plan, bracket, rung, size, tokens))
+            tokens_only += size * cost.full_flops(profile, tokens)
+    return Forecast(
+        plan=plan,
+        rungs=tuple(rows),
+        flops=sum(row.flops for row in rows),
+        tokens_only=tokens_only,
+        full=plan.trials * cost.full_flops(profile, plan.rungs[-1].tokens),
+    )
+
+
+def _rung(
+    seen: Observation, rules: Placement, plan: Plan, bracket: Bracket, rung: Rung, size: int, tokens: int
+) -> RungForecast:
+    profile = seen.profile
+    layers = rules.largest_layers(rung.layers)
+    home = rules.home(rung.layers)
+    slots = 1 if home is None else min(seen.spec.search.parallelism, home.slots)
+    together = 1
+    if layers and seen.spec.model.family != "Custom" and cost.packing_pays(profile, layers):
+        together = max(1, min(-(-size // max(1, slots)), seen.spec.search.max_trials_per_run))
+        while together > 1 and home is not None and not rules.fits(home, layers, together):
+            together -= 1
+    whole, rest = divmod(size, together)
+    at = max(1, layers)
+    flops = whole * cost.run_flops(profile, at, tokens, together) + (
+        cost.run_flops(profile, at, tokens, rest) if rest else 0.0
+    )
+    return RungForecast(
+        bracket=bracket.index,
+        rung=rung.index,
+        asked_layers=rung.layers,
+        layers=layers,
+        tokens=rung.tokens,
+        trials=size,
+        together=together,
+        memory_class=None if home is None else home.name,
+        required_bytes=None if seen.memory is None or not layers else seen.memory.required(layers, None, together),
+        parameters=profile.parameters[at - 1],
+        flops=flops,
+    )
