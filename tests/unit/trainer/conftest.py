@@ -49,7 +49,9 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def trial(family: str, name: str, parent: TrialResult | None = None, layers: int = 0, **training: Any) -> dict[str, Any]:
+def trial(
+    family: str, name: str, parent: TrialResult | None = None, layers: int = 0, **training: Any
+) -> dict[str, Any]:
     """A trial's part of a run document; `layers` is the z of the parent's checkpoint."""
     document: dict[str, Any] = {"name": name, "training": {**FAMILIES[family]["training"], **training}}
     if parent is not None:

@@ -40,7 +40,9 @@ IDS = torch.randint(0, 40, (2, 8), generator=torch.Generator().manual_seed(0))
 
 
 def build(kind: str, **fields: Any) -> Any:
-    return build_network(ModelSpec(family="CausalLM", config={"model_type": kind, **ARCHITECTURES[kind], **fields}), SHAPE, 0)
+    return build_network(
+        ModelSpec(family="CausalLM", config={"model_type": kind, **ARCHITECTURES[kind], **fields}), SHAPE, 0
+    )
 
 
 @pytest.mark.parametrize("kind", list(ARCHITECTURES))

@@ -19,7 +19,10 @@ from .conftest import FAMILIES, evaluate, run_spec, saved, trial
 FAMILY = pytest.mark.parametrize("family", list(FAMILIES))
 A: dict[str, Any] = {"optimizer": {"lr": 0.003, "weight_decay": 0.1}, "gradientClipping": 1.0}
 B: dict[str, Any] = {"optimizer": {"name": "SGD", "lr": 0.05}, "labelSmoothing": 0.1, "dropout": 0.3}
-HOPELESS: dict[str, Any] = {"optimizer": {"name": "SGD", "lr": 1000.0, "momentum": 0.0}, "schedule": {"name": "Constant"}}
+HOPELESS: dict[str, Any] = {
+    "optimizer": {"name": "SGD", "lr": 1000.0, "momentum": 0.0},
+    "schedule": {"name": "Constant"},
+}
 
 
 def assert_same(one: tuple[Path, TrialResult], other: tuple[Path, TrialResult]) -> None:
@@ -126,7 +129,7 @@ def test_the_same_run_twice_is_the_same_to_the_bit(family: str, tmp_path: Path) 
 )
 def test_trials_that_cannot_share_batches_are_refused(field: str, value: object, tmp_path: Path) -> None:
     pair = [trial("CausalLM", "a"), trial("CausalLM", "b", **{field: value})]
-    with pytest.raises(StudyFault, match="must agree on .*different runs"):
+    with pytest.raises(StudyFault, match=r"must agree on .*different runs"):
         evaluate(run_spec("CausalLM", pair, 2, 2, tmp_path))
 
 
