@@ -26,9 +26,10 @@ from frostline_trainer.data.source import Pair, Source
 from frostline_trainer.families import build_network
 from frostline_trainer.loop import advance, evaluate
 from frostline_trainer.memory.fit import Simulation
-from frostline_trainer.memory.limit import counting, on_host
+from frostline_trainer.memory.limit import counting, on_device, on_host
 from frostline_trainer.memory.semantics import cuda_semantics, kernel_temporaries, plain_masks
 from frostline_trainer.memory.tracker import CUDA_GRANULE, MemoryTracker, rounded
+from frostline_trainer.network import Network
 from frostline_trainer.pack import Pack, assemble
 from frostline_trainer.store import Store
 
@@ -120,7 +121,7 @@ def simulate(
             source = ShapeSource(shape, batch)
         # The optimizers' defaults look at the parameters, so CUDA's ways begin before the pack is put together.
         with cuda_semantics() if device == "cuda" else contextlib.nullcontext():
-            pack = assemble(run, torch.device("cpu"), Store(""), source, network)
+            pack = _assemble(run, source, network, device)
             del network
             for step in range(STEPS):
                 advance(pack, step, pack.members)
@@ -128,6 +129,16 @@ def simulate(
                     evaluate(pack, pack.members, lambda: False)
             trial_bytes = _held_between_steps(pack, granule)
     return Simulation(tracker.trace, trial_bytes)
+
+
+def _assemble(run: RunSpec, source: Source, network: Network, device: Literal["cuda", "cpu"]) -> Pack:
+    """The pack as the run makes it. On a CPU a limit holds from the first step on (`run.evaluate_run`)."""
+    if device == "cuda":
+        return assemble(run, torch.device("cpu"), Store(""), source, network)
+    with on_host():
+        pack = assemble(run, torch.device("cpu"), Store(""), source, network)
+    on_device(*pack.tensors())
+    return pack
 
 
 def _held_between_steps(pack: Pack, granule: int) -> int:
