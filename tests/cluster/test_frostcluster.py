@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from frostcluster import build, images, requirements, state
+from frostcluster import build, cluster, images, nodeinit, requirements, state
 from frostcluster.__main__ import main
 from frostcluster.build import COMPONENTS, Component
 from frostcluster.certs import Authority
@@ -131,6 +131,25 @@ def test_clusters_share_no_address() -> None:
         assert ipaddress.ip_address(network.api_service) in parts[1]
         assert len(network.node_link(99)) <= 15
     assert not ipaddress.IPv4Network(one.whole).overlaps(ipaddress.IPv4Network(other.whole))
+
+
+def test_folders_made_for_mounts_go_with_the_last_cluster_and_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FROSTLINE_CLUSTER_STATE", str(tmp_path / "state"))
+    was_there, used_later, ours = tmp_path / "there", tmp_path / "later", tmp_path / "new" / "deep"
+    was_there.mkdir()
+    (tmp_path / "state").mkdir()
+    monkeypatch.setattr(nodeinit, "BOUND", (str(was_there), str(used_later), str(ours)))
+    monkeypatch.setattr(nodeinit, "IN_MEMORY", ())
+
+    for _ in range(2):  # a second cluster finds them there, and must not take that for "always were"
+        cluster._make_mount_points()
+    (used_later / "file").touch()
+    assert ours.is_dir()
+    cluster.down("nothing")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["later", "there"]
 
 
 def test_names_that_could_leave_the_folder_are_refused() -> None:

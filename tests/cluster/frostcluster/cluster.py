@@ -215,12 +215,23 @@ def _make_mount_points() -> None:
 def _remove_mount_points() -> None:
     notes = _mount_point_notes()
     if notes.exists():
+        in_use = _mounted_anywhere()
         for folder in sorted(notes.read_text().splitlines(), reverse=True):
-            with contextlib.suppress(OSError):  # someone else uses it by now
-                Path(folder).rmdir()
+            if folder not in in_use:
+                with contextlib.suppress(OSError):  # it is no longer empty: someone else uses it by now
+                    Path(folder).rmdir()
         notes.unlink()
     with contextlib.suppress(OSError):
         state.state_root().rmdir()
+
+
+def _mounted_anywhere() -> set[str]:
+    """Return the mount points of every process's view of the file system: removing such a folder unmounts it there."""
+    found = set()
+    for table in Path("/proc").glob("[0-9]*/mounts"):
+        with contextlib.suppress(OSError):
+            found |= {line.split()[1] for line in table.read_text().splitlines()}
+    return found
 
 
 def _refuse_mounts_below(folder: Path) -> None:
