@@ -1,10 +1,14 @@
 """End-to-end tests run in a real cluster; `frostcluster` starts one, or takes the one it is given."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from frostcluster.fixtures import cluster, own_cluster, python_runtime, workloads
+# The package lies beside these tests and is not installed with the product
+sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
+
+from frostcluster.fixtures import cluster, own_cluster, python_runtime, workloads  # noqa: E402
 
 __all__ = ["cluster", "own_cluster", "python_runtime", "workloads"]
 
