@@ -1,0 +1,51 @@
+# Everything that a developer or CI runs. `make` alone lists it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO := .demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench cluster cluster-down clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "Creating the environment in $(VENV) (torch is large: a few minutes the first time) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Frostline needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP) ## Run a real study on this machine (CPU, a few minutes) and write its report
+	$(BIN)/frostline run examples/gpt2-python-docs.yaml --dir $(DEMO)
+
+test: check ## Everything: lint, types, unit, integration and end-to-end tests
+	$(BIN)/python -m pytest tests/integration tests/e2e
+
+check: $(STAMP) ## Lint, types, layers and unit tests, in under two minutes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p frostline_operator -p frostline_trainer
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/unit
+
+format: $(STAMP) ## Put the code into its standard form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## Measure what the README and docs quote (about half an hour)
+	$(BIN)/python benchmarks/packing.py
+	$(BIN)/python benchmarks/memory.py
+
+cluster: $(STAMP) ## Start a whole real Kubernetes on this machine (Linux, root, Go; minutes to build the first time)
+	PYTHONPATH=tests/cluster $(BIN)/python -m frostcluster up
+
+cluster-down: $(STAMP) ## Stop it and clean up after it
+	PYTHONPATH=tests/cluster $(BIN)/python -m frostcluster down
+
+clean: ## Remove the environment, the demo and all caches of this folder
+	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
