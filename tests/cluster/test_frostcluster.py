@@ -9,7 +9,6 @@ import tarfile
 from pathlib import Path
 
 import pytest
-
 from frostcluster import build, cluster, images, nodeinit, requirements, state
 from frostcluster.__main__ import main
 from frostcluster.build import COMPONENTS, Component

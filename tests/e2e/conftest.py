@@ -8,7 +8,7 @@ import pytest
 # The package lies beside these tests and is not installed with the product
 sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
 
-from frostcluster.fixtures import cluster, own_cluster, python_runtime, workloads  # noqa: E402
+from frostcluster.fixtures import cluster, own_cluster, python_runtime, workloads
 
 __all__ = ["cluster", "own_cluster", "python_runtime", "workloads"]
 

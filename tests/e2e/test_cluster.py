@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-
 from frostcluster.client import Client
 from frostcluster.cluster import Cluster
 from frostcluster.node import GPU

@@ -5,7 +5,6 @@ import signal
 from typing import Any
 
 import pytest
-
 from frostcluster.cluster import Cluster
 from frostcluster.errors import ClusterError
 from frostcluster.node import GPU

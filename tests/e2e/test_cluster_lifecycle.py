@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from frostcluster import build, cgroups, nodeinit, processes, state
 from frostcluster.client import Client
 from frostcluster.cluster import Cluster, down, running, sweep, up
