@@ -28,12 +28,18 @@ def main(arguments: list[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="evaluate the run that FROSTLINE_RUN describes")
-    profile = commands.add_parser("profile", help="FLOPs and parameters of a model at each z")
+    profile = commands.add_parser("profile", help="FLOPs, parameters and peak memory of a model at each z")
     profile.add_argument(
         "document",
         help="JSON with model, data and training (a RunSpec will do), or @ and the path of a file that holds it",
     )
     profile.add_argument("--format", choices=("json", "table"), default="json", help="default: json")
+    profile.add_argument(
+        "--memory",
+        choices=("cuda", "cpu", "none"),
+        default="cuda",
+        help="whose memory to foretell: a GPU's, a CPU run's with a declared limit, or none (default: cuda)",
+    )
     parsed = parser.parse_args(arguments)
     if parsed.command == "run":
         from frostline_trainer.run import main as run
@@ -41,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         return run()
     from frostline_trainer.profile import main as show
 
-    return show(parsed.document, parsed.format)
+    return show(parsed.document, parsed.format, parsed.memory)
 
 
 if __name__ == "__main__":

@@ -457,6 +457,8 @@ class ModelProfile(Section):
     """Forward and backward pass of the trainable part at z: paid by each trial."""
     step_tokens: Annotated[int, Field(ge=1)]
     """Tokens (or samples) per optimizer step at the study's batch size."""
+    memory: MemoryProfile | None = None
+    """Peak device memory, where it was asked for."""
 
     def problems(self) -> Iterator[tuple[FieldPath, str]]:
         """Lists that do not have one entry per z."""

@@ -6,13 +6,13 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from frostline_trainer.contract import ModelProfile, ProfileSpec
+from frostline_trainer.contract import MemoryProfile, ModelProfile, ProfileSpec
 from frostline_trainer.data.open import data_shape
 from frostline_trainer.data.shape import DataShape
 from frostline_trainer.errors import StudyFault
@@ -96,8 +96,8 @@ def _build(spec: ProfileSpec, shape: DataShape) -> Any:
         return build_network(model, shape, 0)
 
 
-def main(document: str, form: str) -> int:
-    """The command `profile`; returns the exit code."""
+def main(document: str, form: str, memory: Literal["cuda", "cpu", "none"] = "none") -> int:
+    """The command `profile`; returns the exit code. The memory part is read from the cache where it was made before."""
     from frostline_trainer.run import describe
 
     try:
@@ -106,7 +106,12 @@ def main(document: str, form: str) -> int:
         if "trials" in fields and "training" not in fields:  # a RunSpec: the first trial's training stands for all
             fields["training"] = fields["trials"][0].get("training", {})
         wanted = {name: fields[name] for name in ("model", "data", "training") if name in fields}
-        found = profile(ProfileSpec.model_validate_json(json.dumps(wanted)))
+        spec = ProfileSpec.model_validate_json(json.dumps(wanted))
+        found = profile(spec)
+        if memory != "none" and spec.model.family != "Custom":
+            from frostline_trainer.memory.profile import cached_memory_profile
+
+            found = found.model_copy(update={"memory": cached_memory_profile(spec, memory)})
     except (StudyFault, OSError, json.JSONDecodeError, pydantic.ValidationError) as error:
         message = describe(error) if isinstance(error, pydantic.ValidationError) else str(error)
         log("fault", message=message)
@@ -131,4 +136,24 @@ def table(found: ModelProfile) -> str:
             f"{z:>4} {found.parameters[z - 1]:>14,} {prefix:>20,.0f} {suffix:>20,.0f} {(prefix + suffix) / full:>8.1%} "
             f"{(prefix / 8 + suffix) / full:>12.1%}"
         )
+    if found.memory is not None:
+        lines += ["", memory_table(found.memory)]
+    return "\n".join(lines)
+
+
+def memory_table(found: MemoryProfile) -> str:
+    """For people: what each z needs, and which z the usual cards hold."""
+    from frostline_trainer.memory.cards import CARDS_GIB, usable_bytes
+
+    lines = [
+        f"peak {found.device} memory in MiB at batch {found.batch}",
+        f"{'z':>4} {'allocated':>12} {'reserved':>12} {'required':>12} {'each further trial':>19}",
+    ]
+    for z in range(1, found.layers + 1):
+        sizes = [found.peak_allocated(z), found.peak_reserved(z), found.required(z)]
+        more = found.peak_allocated(z, trials=3) - found.peak_allocated(z, trials=2)
+        lines.append(f"{z:>4} " + " ".join(f"{size / 2**20:>12,.1f}" for size in sizes) + f" {more / 2**20:>19,.1f}")
+    if found.device == "cuda":
+        fits = [f"{card} GiB: {found.largest_layers(usable_bytes(card * 2**30)) or 'none'}" for card in CARDS_GIB]
+        lines.append("largest z by card: " + ", ".join(fits))
     return "\n".join(lines)

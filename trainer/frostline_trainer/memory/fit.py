@@ -73,6 +73,7 @@ class _Fitter:
         self.probes = PROBE_BATCHES
         self.knots: dict[int, _Knot] = {}
         self.error = 0.0
+        self._records: dict[tuple[int, int, tuple[int, int]], tuple[LinearTrace, int]] = {}
 
     def run(self) -> None:
         self._check_batch()
@@ -95,8 +96,11 @@ class _Fitter:
                 return
             self.error = max(self.error, abs(foretold - found) / found)
 
-    def _linear(self, z: int) -> tuple[LinearTrace, int]:
-        first, second = (self.simulate(z, batch, 1) for batch in self.probes)
+    def _linear(self, z: int, trials: int = 1) -> tuple[LinearTrace, int]:
+        known = self._records.get((z, trials, self.probes))
+        if known is not None:
+            return known
+        first, second = (self.simulate(z, batch, trials) for batch in self.probes)
         try:
             trace = curve.linear(first.trace, self.probes[0], second.trace, self.probes[1])
         except curve.NotLinearError:
@@ -104,6 +108,7 @@ class _Fitter:
                 raise
             # Other operators at every batch size: the peaks alone give the line, the record at hand the overhead.
             trace = curve.proportional(first.trace, self.probes[0], second.trace.peak(), self.probes[1])
+        self._records[z, trials, self.probes] = trace, first.trial_bytes
         return trace, first.trial_bytes
 
     def _add(self, z: int) -> _Knot:
@@ -141,26 +146,25 @@ class _Fitter:
         else:
             self.error = max(self.error, worst)
 
-    def packing(self) -> dict[int, Line]:
-        """What a second trial adds beyond `trial`, as a line over the batch, at a few z."""
-        found: dict[int, Line] = {}
-        known = sorted(self.knots)
-        for z in sorted({1, known[len(known) // 2], self.layers}):
-            extra = []
-            for batch in self.probes:
-                peak = self.simulate(z, batch, 2).trace.peak()
-                extra.append(peak - self.knots[z].peak(batch) - self.knots[z].trial)
-            step = self.probes[1] - self.probes[0]
-            slope = (extra[1] - extra[0]) // step
-            found[z] = (extra[0] - slope * self.probes[0], slope)
-        return found
+    def packing(self) -> tuple[dict[int, Line], float]:
+        """What a second trial adds once beyond `trial`, as a line over the batch, at the ends of the lower half of z.
 
-    def packed_ratio(self) -> float:
-        """The allocator's overhead with two trials, where packing leaves it the most gaps: at z = L."""
-        if self.device == "cpu":
-            return 1.0
-        trace = self.simulate(self.layers, self.batch, 2).trace
-        return smallest_cap(trace) / trace.peak()
+        Also by what factor the allocator's overhead grows with two trials. Above, packs are large and rare, and what
+        they add is the same.
+        """
+        found: dict[int, Line] = {}
+        overhead = 1.0
+        for z in sorted({1, min(self.knots, key=lambda knot: abs(knot - self.layers // 2))}):
+            trace, _ = self._linear(z, trials=2)
+            lines = trace.lines(CUDA_GRANULE)
+            extra = [curve.height(lines, b) - self.knots[z].peak(b) - self.knots[z].trial for b in (1, 1 + self.batch)]
+            slope = (extra[1] - extra[0]) // self.batch
+            found[z] = (extra[0] - slope, slope)
+            if self.device == "cuda":
+                record = trace.at(self.batch)
+                ratio = smallest_cap(record) / record.peak() / self.knots[z].needed
+                overhead = max(overhead, ratio)
+        return found, overhead
 
 
 def fit(
@@ -188,11 +192,12 @@ def fit(
     """
     fitter = _Fitter(simulate, layers, batch, device, tolerance)
     fitter.run()
-    packing = fitter.packing() if packs else {1: (0, 0), layers: (0, 0)}
+    packing: dict[int, Line] = {1: (0, 0)}
     if packs:
-        ratio = fitter.packed_ratio()
+        packing, ratio = fitter.packing()
         fitter.knots = {
-            z: _Knot(k.lines, k.trial, k.needed, max(k.elsewhere, ratio), k.reserved) for z, k in fitter.knots.items()
+            z: _Knot(k.lines, k.trial, k.needed, max(k.elsewhere, k.needed * ratio), k.reserved)
+            for z, k in fitter.knots.items()
         }
     kept = dict(fitter.knots)
     loose = 0.001

@@ -113,7 +113,7 @@ def simulate(
     Raises:
         StudyFault: the model cannot be built or has no such z.
     """
-    run = _run_spec(spec, z, batch, trials)
+    run = run_spec(spec, z, batch, trials)
     tracker = SimulatedTracker(granule=granule, temporaries=kernel_temporaries if device == "cuda" else None)
     with _fakes(), counting(tracker):
         with on_host():
@@ -152,7 +152,8 @@ def _held_between_steps(pack: Pack, granule: int) -> int:
     return sum(sizes)
 
 
-def _run_spec(spec: ProfileSpec, z: int, batch: int, trials: int) -> RunSpec:
+def run_spec(spec: ProfileSpec, z: int, batch: int, trials: int) -> RunSpec:
+    """The run that is simulated: `trials` alike, with no more micro-batches per step than tell something."""
     training = spec.training.model_copy(
         update={"batch_size": batch, "accumulation": min(spec.training.accumulation, MICRO_BATCHES)}
     )
