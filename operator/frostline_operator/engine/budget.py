@@ -114,5 +114,7 @@ def reserve(
         names = {"gpu_seconds": left.gpu_seconds, "wall_seconds": left.wall_seconds, "cost": by_cost}
         return min(names, key=lambda name: names[name])
     held = min(max(wanted, needed), available)
+    if math.isinf(held):  # only a cost budget, and a class without a price
+        return Reservation(Amounts(tokens, 0.0, 0.0), None)
     grace = min(STOP_GRACE_SECONDS, held / 4)
     return Reservation(Amounts(tokens, held, held * price), held - grace)

@@ -1,0 +1,50 @@
+"""The document that a run is started with."""
+
+from __future__ import annotations
+
+from frostline_operator.engine.actions import StartRun
+from frostline_operator.engine.plan import make_plan
+from frostline_operator.engine.runspec import run_spec
+from frostline_trainer.contract import CheckpointRef, RunSpec
+
+from .world import PROFILE, World, study
+
+
+def first_document(world: World) -> RunSpec:
+    world.tick()
+    run = next(iter(world.state.runs.values()))
+    plan = make_plan(world.spec, PROFILE)
+    return run_spec("s", "uid", world.spec, plan, world.state, run, checkpoint="/c", metrics_port=0, linger_seconds=1.0)
+
+
+def test_hyperparameters_are_in_the_fields_they_are_bound_to() -> None:
+    document = first_document(World(study()))
+    for trial in document.trials:
+        assert trial.training.optimizer.lr == trial.hyperparameters["lr"]
+
+
+def test_the_learning_rate_schedule_extends_over_the_study_or_the_rung() -> None:
+    assert first_document(World(study(promotion="Continue"))).horizon == 800
+    assert first_document(World(study(promotion="Restart"))).horizon == 100
+
+
+def test_a_promoted_trial_continues_from_its_checkpoint_only_where_it_should() -> None:
+    for promotion, start in (("Continue", 100), ("Restart", 0)):
+        world = World(study(promotion=promotion, search={"trials": 2, "parallelism": 1}))
+        world.tick()
+        world.end_one()
+        started = [action for action in world.tick() if isinstance(action, StartRun)]
+        run = world.state.runs[started[0].name]
+        assert run.rung == 1 and run.start_tokens == start
+        plan = make_plan(world.spec, PROFILE)
+        document = run_spec(
+            "s", "uid", world.spec, plan, world.state, run, checkpoint="/c", metrics_port=0, linger_seconds=1.0
+        )
+        parent = document.trials[0].parent
+        assert (parent is not None) is (promotion == "Continue")
+        assert parent is None or (isinstance(parent, CheckpointRef) and parent.tokens == 100)
+
+
+def test_the_document_survives_its_journey_as_json() -> None:
+    document = first_document(World(study()))
+    assert RunSpec.model_validate_json(document.model_dump_json(by_alias=True, exclude_none=True)) == document

@@ -1,0 +1,100 @@
+"""Booking the end of a run: what counts as a result, and what is charged."""
+
+from __future__ import annotations
+
+import math
+
+from frostline_operator.engine.actions import StartRun
+from frostline_operator.engine.state import Amounts, RunState, StudyState, Trial
+from frostline_operator.engine.transition import RunEnded, apply, settle
+from frostline_trainer.contract import ExitCode, RunResult, TrialResult
+
+
+def started(layers: int = 2, start_tokens: int = 100) -> StudyState:
+    state = StudyState()
+    for index in (0, 1):
+        state.trials[index] = Trial(index, f"s-{index}", 0, {"lr": 0.1}, rung=1)
+    apply(
+        state,
+        StartRun("r", 0, 1, layers, 200, start_tokens, (0, 1), "cpu", Amounts(200, 90.0, 9.0), 60.0, None, 1e6),
+    )
+    return state
+
+
+def result(*trials: TrialResult, layers: int = 2, code: ExitCode = ExitCode.DONE) -> RunResult:
+    return RunResult(run="r", layers=layers, exit_code=code, trials=list(trials), seconds=30.0, train_seconds=20.0)
+
+
+def completed(name: str, value: float | None, tokens: int = 200) -> TrialResult:
+    return TrialResult(name=name, reason="Completed", objective=value, tokens=tokens, checkpoint=f"{name}/c")
+
+
+def test_results_checkpoints_and_what_was_really_used_are_booked() -> None:
+    state = started()
+    settle(state, RunEnded("r", result(completed("s-0", 1.5), completed("s-1", 2.5)), 31.0, 0.1))
+    assert [state.trials[i].results[0].value for i in (0, 1)] == [1.5, 2.5]
+    checkpoint = state.trials[0].checkpoint
+    assert checkpoint is not None and (checkpoint.layers, checkpoint.tokens) == (2, 200)
+    run = state.runs["r"]
+    assert run.state is RunState.SUCCEEDED
+    assert run.charged == Amounts(200, 30.0, 3.0)
+
+
+def test_settling_twice_changes_nothing() -> None:
+    state = started()
+    settle(state, RunEnded("r", result(completed("s-0", 1.5)), 31.0))
+    before = state.copy()
+    settle(state, RunEnded("r", result(completed("s-0", 9.9)), 99.0))
+    assert state == before
+
+
+def test_a_value_at_fewer_tokens_than_the_rungs_does_not_count() -> None:
+    state = started()
+    settle(state, RunEnded("r", result(completed("s-0", 1.5, tokens=199)), 31.0))
+    assert state.trials[0].results == () and state.trials[0].waiting
+
+
+def test_a_value_at_other_layers_than_the_runs_does_not_count() -> None:
+    state = started(layers=2)
+    settle(state, RunEnded("r", result(completed("s-0", 1.5), layers=1), 31.0))
+    assert state.trials[0].results == ()
+
+
+def test_another_runs_record_is_taken_for_a_loss() -> None:
+    state = started()
+    other = result(completed("s-0", 1.5)).model_copy(update={"run": "x"})
+    settle(state, RunEnded("r", other, 31.0))
+    assert state.runs["r"].state is RunState.LOST
+
+
+def test_values_that_are_not_finite_are_booked_as_diverged_without_a_value() -> None:
+    state = started()
+    diverged = TrialResult(name="s-1", reason="Diverged", objective=math.nan, tokens=120)
+    settle(state, RunEnded("r", result(completed("s-0", math.inf), diverged), 31.0))
+    for index in (0, 1):
+        [booked] = state.trials[index].results
+        assert (booked.state, booked.value) == ("Diverged", None)
+
+
+def test_a_stopped_run_leaves_its_trials_waiting_with_their_checkpoints() -> None:
+    state = started()
+    stopped = TrialResult(name="s-0", reason="Stopped", objective=3.0, tokens=150, checkpoint="s-0/c")
+    settle(state, RunEnded("r", result(stopped, code=ExitCode.STOPPED), 31.0))
+    assert state.runs["r"].state is RunState.STOPPED
+    assert state.trials[0].waiting
+    checkpoint = state.trials[0].checkpoint
+    assert checkpoint is not None and checkpoint.tokens == 150
+
+
+def test_a_lost_run_is_charged_for_the_time_it_held_and_the_tokens_that_were_seen() -> None:
+    state = started()
+    settle(state, RunEnded("r", None, 40.0, 0.5, seen_tokens=70, message="killed"))
+    run = state.runs["r"]
+    assert (run.state, run.charged, run.message) == (RunState.LOST, Amounts(70, 40.0, 20.0), "killed")
+
+
+def test_a_run_told_to_stop_before_it_had_anything_to_write_is_no_loss() -> None:
+    state = started()
+    state.update_run("r", state=RunState.STOPPING)
+    settle(state, RunEnded("r", None, 2.0))
+    assert state.runs["r"].state is RunState.STOPPED
