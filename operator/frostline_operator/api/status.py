@@ -100,6 +100,12 @@ class HPOStudyStatus(Section):
     completion_time: Time | None = None
     layers: Annotated[int, Field(ge=1)] | None = None
     """L, the number of layers of the whole network, once the model is profiled."""
+    rung: Annotated[str, Field(max_length=32)] = ""
+    """For printing: the highest rung that a trial has entered, of how many, such as 2/4."""
+    progress: Annotated[str, Field(max_length=32)] = ""
+    """For printing: trials decided, of how many there are, such as 12/16."""
+    budget_used: Annotated[str, Field(max_length=32)] = ""
+    """For printing: the share of the budget's limit that is closest to being spent, such as 37%."""
     trials: TrialCounts = Field(default_factory=TrialCounts)
     rungs: Annotated[list[RungStatus], Field(max_length=1024)] = Field(default_factory=list)
     best: BestTrial | None = None

@@ -91,6 +91,8 @@ class HPOTrialStatus(Section):
     before the trial did."""
     rung: Annotated[int, Field(ge=0)] = 0
     """The rung it is at."""
+    value: float | None = None
+    """For printing: the objective at the highest rung with a result."""
     rung_results: Annotated[list[TrialRungResult], Field(max_length=32)] = Field(default_factory=list)
     """Lowest rung first."""
     checkpoint: CheckpointRef | None = None
