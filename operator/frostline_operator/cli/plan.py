@@ -12,7 +12,7 @@ from frostline_operator.api.loader import load_study
 from frostline_operator.api.quantity import format_bytes
 from frostline_operator.cli import text
 from frostline_operator.cluster.local import devices
-from frostline_operator.cluster.local.profile import profile_document, profile_model
+from frostline_operator.cluster.local.profile import memory_of, profile_document, profile_model
 from frostline_operator.engine.forecast import Forecast, forecast
 from frostline_operator.engine.state import Observation, StudyState
 from frostline_trainer.contract import ModelProfile
@@ -23,10 +23,8 @@ def show_plan(manifest: Path, declared: list[str]) -> int:
     console = Console()
     study = load_study(manifest)
     available = devices.discover(study.spec.search.parallelism, declared)
-    profile = profile_model(profile_document(study.spec))
-    seen = Observation(
-        study.metadata.name, study.spec, profile, devices.classes(available), StudyState(), time.time(), None
-    )
+    profile = profile_model(profile_document(study.spec), memory_of(available))
+    seen = Observation(study.metadata.name, study.spec, profile, devices.classes(available), StudyState(), time.time())
     found = forecast(seen)
     console.print(
         f"[bold]{study.metadata.name}[/bold]: {study.spec.search.algorithm}, {found.plan.trials:,} trials over "

@@ -17,7 +17,7 @@ def write_report(folder: Path, form: str, output: Path | None) -> int:
         return 0
     if form not in ("json", "csv"):
         raise SessionError(f"--format {form}: give html, json or csv")
-    content = write_text(folder, form)
+    content = write_text(folder, "json" if form == "json" else "csv")
     if output is None:
         sys.stdout.write(content)
     else:

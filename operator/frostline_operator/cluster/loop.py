@@ -18,7 +18,7 @@ from frostline_operator.engine.runspec import run_spec
 from frostline_operator.engine.state import Observation, Run, RunState, StudyState
 from frostline_operator.engine.tick import advance
 from frostline_operator.engine.transition import RunEnded, apply, settle
-from frostline_trainer.contract import MemoryProfile, ModelProfile, RunResult
+from frostline_trainer.contract import ModelProfile, RunResult
 
 
 class StudyLoop:
@@ -29,7 +29,6 @@ class StudyLoop:
         uid: tells this study from an earlier one of the same name.
         spec: what to search.
         profile: what the model costs.
-        memory: what the model needs, None where memory is no limit.
         cluster: where runs go.
         store: where the state is kept.
         clock: seconds; it must go on counting while no loop runs.
@@ -41,7 +40,6 @@ class StudyLoop:
         uid: str,
         spec: HPOStudySpec,
         profile: ModelProfile,
-        memory: MemoryProfile | None,
         cluster: Cluster,
         store: Store,
         clock: Callable[[], float],
@@ -50,7 +48,6 @@ class StudyLoop:
         self.uid = uid
         self.spec = spec
         self.profile = profile
-        self.memory = memory
         self.cluster = cluster
         self.store = store
         self.clock = clock
@@ -60,7 +57,7 @@ class StudyLoop:
     def observe(self) -> Observation:
         """What the engine is shown."""
         classes = self.cluster.classes()
-        return Observation(self.name, self.spec, self.profile, classes, self.state, self.clock(), self.memory)
+        return Observation(self.name, self.spec, self.profile, classes, self.state, self.clock())
 
     @property
     def done(self) -> bool:

@@ -204,5 +204,9 @@ class Observation:
     state: StudyState
     now: float
     """Seconds; only differences are used."""
-    memory: MemoryProfile | None = None
-    """None where memory is no limit or could not be predicted: then only exit 42 teaches what does not fit."""
+
+    @property
+    def memory(self) -> MemoryProfile | None:
+        """What the model needs; None where memory is no limit or could not be predicted: then only exit 42 teaches what
+        does not fit."""
+        return self.profile.memory

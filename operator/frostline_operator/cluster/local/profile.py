@@ -9,7 +9,10 @@ import sys
 from typing import Literal
 
 from frostline_operator.api.study import HPOStudySpec
+from frostline_operator.cluster.local.devices import Device
 from frostline_trainer.contract import ModelProfile, ProfileSpec
+
+Memory = Literal["cuda", "cpu", "none"]
 
 
 class ProfileError(Exception):
@@ -23,7 +26,14 @@ def profile_document(spec: HPOStudySpec) -> str:
     )
 
 
-def profile_model(document: str, memory: Literal["none", "cpu", "cuda"] = "none") -> ModelProfile:
+def memory_of(available: list[Device]) -> Memory:
+    """Whose memory has to be foretold for runs on these devices."""
+    if all(device.usable_bytes is None for device in available):
+        return "none"
+    return "cpu" if any(device.enforced for device in available) else "cuda"
+
+
+def profile_model(document: str, memory: Memory) -> ModelProfile:
     """The profile of a document made by `profile_document`.
 
     Args:

@@ -17,7 +17,7 @@ from frostline_operator.cluster.local import devices, processes
 from frostline_operator.cluster.local.cluster import LocalCluster
 from frostline_operator.cluster.local.devices import Device
 from frostline_operator.cluster.local.files import StudyFiles
-from frostline_operator.cluster.local.profile import profile_document, profile_model
+from frostline_operator.cluster.local.profile import Memory, memory_of, profile_document, profile_model
 from frostline_operator.cluster.local.store import SqliteStore
 from frostline_operator.cluster.loop import StudyLoop
 from frostline_operator.engine.state import Observation
@@ -68,8 +68,8 @@ def open_session(study: HPOStudy, folder: Path, declared: list[str]) -> Iterator
                 uid = store.fact("uid")
                 assert uid is not None
                 cluster = LocalCluster(files, uid, available)
-                profile = _profile(study, store)
-                loop = StudyLoop(study.metadata.name, uid, study.spec, profile, None, cluster, store, time.time)
+                profile = _profile(study, store, memory_of(available))
+                loop = StudyLoop(study.metadata.name, uid, study.spec, profile, cluster, store, time.time)
                 yield Session(study, files, store, loop, available, resumed)
                 cluster.close()
             finally:
@@ -132,13 +132,13 @@ def _fixed(spec: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _profile(study: HPOStudy, store: SqliteStore) -> ModelProfile:
+def _profile(study: HPOStudy, store: SqliteStore, memory: Memory) -> ModelProfile:
     """Computed once and kept."""
     document = profile_document(study.spec)
     known = store.fact("profile")
-    if known is not None and store.fact("profiledFor") == document:
+    if known is not None and store.fact("profiledFor") == f"{memory} {document}":
         return ModelProfile.model_validate_json(known)
-    found = profile_model(document)
+    found = profile_model(document, memory)
     store.set_fact("profile", found.model_dump_json(by_alias=True))
-    store.set_fact("profiledFor", document)
+    store.set_fact("profiledFor", f"{memory} {document}")
     return found
