@@ -94,7 +94,8 @@ class Network(abc.ABC):
         """Cut so that the last `z` units train, in `copies` suffixes that share nothing but the prefix.
 
         The network gives itself up: the last suffix takes the built weights over instead of copying them, so one
-        suffix costs no more memory than the network did. Do not use the network afterwards.
+        suffix costs no more memory than the network did. Afterwards the network is good for one thing only: to be cut
+        again below full depth, when what the last cut gave out is not used any more.
 
         Args:
             z: trainable units, 1 to L.

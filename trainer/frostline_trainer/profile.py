@@ -36,12 +36,15 @@ def profile(spec: ProfileSpec) -> ModelProfile:
         StudyFault: the model or the data cannot be built.
     """
     shape = data_shape(spec.data, spec.training)
-    layers = _build(spec, shape).layers
+    network = _build(spec, shape)
+    layers = network.layers
     parameters: list[int] = []
     prefix_flops: list[float] = []
     suffix_flops: list[float] = []
     for z in range(1, layers + 1):
-        split = _build(spec, shape).split(z)
+        if z == layers:  # built anew, since tied embeddings were untied below full depth
+            network = _build(spec, shape)
+        split = network.split(z)
         suffix = split.suffixes[0].train()
         with torch.device("meta"):
             x, y = sample(shape, 2)
