@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -194,6 +193,14 @@ def layers_of(spec: ProfileSpec, shape: DataShape) -> tuple[int, bool]:
         return network.layers, convolutional
 
 
+def _deepcopy(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
+    """`copy.deepcopy` of a fake tensor, which PyTorch would do by way of its content."""
+    if id(tensor) not in memo:
+        copied = tensor.detach().clone()
+        memo[id(tensor)] = nn.Parameter(copied, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copied
+    return memo[id(tensor)]  # type: ignore[no-any-return]
+
+
 def _to(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
     """`nn.Module.to` for fake parameters, which PyTorch would rather swap in place and cannot."""
     _, dtype, _, _ = torch._C._nn._parse_to(*args, **kwargs)
@@ -225,11 +232,10 @@ def _fakes() -> Iterator[None]:
         mock.patch.object(nn.Module, "to", _to),
         # It draws again until no value is out of bounds, which of values that do not exist is never said.
         mock.patch.object(nn.init, "_no_grad_trunc_normal_", lambda tensor, *args, **kwargs: tensor),
+        mock.patch.object(Tensor, "__deepcopy__", _deepcopy),
         mock.patch.object(Tensor, "tolist", _tolist),
         mock.patch.object(torch.amp.GradScaler, "_maybe_opt_step", step),
         plain_masks(),
-        warnings.catch_warnings(),
         _Fakes(),
     ):
-        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # by copy.deepcopy, harmlessly
         yield
