@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ def value_at(trial: TrialRecord, rung: int) -> float | None:
 
 
 def ranks(record: StudyRecord, rung: int, bracket: int) -> dict[str, int]:
-    """Place of each trial of a bracket at a rung, 1 for the best. Trials without a finite value share the last place."""
+    """Place of each trial of a bracket at a rung, 1 for the best; those without a finite value share the last."""
     here = [t for t in record.trials if t.bracket == bracket and any(r.rung == rung for r in t.results)]
     ended = [t for t in here if any(r.rung == rung and r.state not in ("Pending", "Running") for r in t.results)]
     sign = -1.0 if record.maximize else 1.0
@@ -57,7 +58,7 @@ def agreements(record: StudyRecord) -> list[Agreement]:
     """For each pair of neighbouring rungs that some trial has reached both of."""
     found = []
     rungs = sorted({row.rung for row in record.rungs} | {r.rung for t in record.trials for r in t.results})
-    for low, high in zip(rungs, rungs[1:], strict=False):
+    for low, high in itertools.pairwise(rungs):
         points = tuple(
             (t.name, a, b)
             for t in record.trials
@@ -155,4 +156,4 @@ def _share(basis: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     if total == 0 or count <= width:
         return 0.0
     explained = float(((basis.T @ y) ** 2).sum()) - count * float(y.mean()) ** 2
-    return max(0.0, 1 - (1 - explained / total) * (count - 1) / (count - width))
+    return min(1.0, max(0.0, float(1 - (1 - explained / total) * (count - 1) / (count - width))))

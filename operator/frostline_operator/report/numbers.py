@@ -20,6 +20,11 @@ def value(number: float | None, digits: int = 4) -> str:
     return f"{number:.{digits}g}" if abs(number) < 10**digits else f"{number:,.0f}"
 
 
+def correlation(rho: float | None) -> str:
+    """A correlation to two decimals, with a true minus sign."""
+    return DASH if rho is None else f"{rho:.2f}".replace("-", "−")
+
+
 def count(number: float) -> str:
     """A whole number with its thousands set apart."""
     return f"{number:,.0f}"
@@ -54,6 +59,16 @@ def duration(seconds: float) -> str:
 def times(factor: float) -> str:
     """A ratio, such as `5.3 ×`."""
     return f"{factor:.0f} ×" if factor >= 100 else f"{factor:.2g} ×" if factor >= 10 else f"{factor:.1f} ×"
+
+
+def size(amount: int | None) -> str:
+    """An amount of memory, such as `7.5 GiB`; a dash where it is not known."""
+    if not amount:
+        return DASH
+    for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if amount >= factor:
+            return f"{amount / factor:.3g} {unit}"
+    return f"{amount} B"
 
 
 def scalar(setting: Scalar) -> str:

@@ -45,5 +45,5 @@ def _cells(row: RungRecord, depth: int) -> list[Text | str]:
         numbers.value(row.best),
         numbers.short(row.flops) if row.flops else numbers.DASH,
         numbers.duration(row.seconds) if row.seconds else numbers.DASH,
-        numbers.value(row.rank_correlation, 2),
+        numbers.correlation(row.rank_correlation),
     ]

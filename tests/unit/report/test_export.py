@@ -1,0 +1,92 @@
+"""The record as JSON, as CSV, and as a table in a terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from frostline_operator.report.export import FIXED_COLUMNS, to_csv, to_json
+from frostline_operator.report.record import StudyRecord
+from frostline_operator.report.table import rung_table
+
+from . import records
+
+
+@pytest.mark.parametrize("name", list(records.ALL))
+def test_json_reads_back_as_the_same_record(name: str) -> None:
+    record = records.ALL[name]()
+    text = to_json(record)
+    assert StudyRecord.model_validate_json(text) == record
+    json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+
+
+def test_json_is_camel_case() -> None:
+    document = json.loads(to_json(records.whole()))
+    assert document["totals"]["tokensOnlyFlops"] > 0
+    assert document["study"]["spec"]["fidelity"]["tokens"]["max"] == 262144
+
+
+def rows(record: StudyRecord) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(to_csv(record))))
+
+
+def test_csv_has_one_row_for_each_trial_and_rung() -> None:
+    record = records.whole()
+    found = rows(record)
+    assert len(found) == sum(len(t.results) for t in record.trials) == 16 + 8 + 4 + 2
+    first = found[0]
+    assert (first["trial"], first["rung"], first["layers"], first["tokens"]) == (
+        "gpt2-python-docs-0",
+        "0",
+        "1",
+        "32768",
+    )
+    assert float(first["value"]) == record.trials[0].results[0].value
+    assert first["parameter.lr"] == "0.001"
+
+
+def test_csv_of_failures_and_absent_settings() -> None:
+    diverged = [row for row in rows(records.whole()) if row["state"] == "Diverged"]
+    assert len(diverged) == 2
+    assert diverged[0]["value"] == ""
+    adam = next(row for row in rows(records.accuracy()) if row["parameter.optimizer"] == "AdamW")
+    assert adam["parameter.momentum"] == ""
+
+
+def test_csv_of_a_trial_without_results() -> None:
+    record = records.whole()
+    waiting = record.trials[0].model_copy(update={"results": (), "state": "Pending"})
+    only = rows(record.model_copy(update={"trials": (waiting,)}))
+    assert [(row["trial"], row["trialState"], row["rung"]) for row in only] == [("gpt2-python-docs-0", "Pending", "")]
+
+
+def test_csv_of_nothing_is_its_header() -> None:
+    header = to_csv(records.empty()).strip().split(",")
+    assert tuple(header[: len(FIXED_COLUMNS)]) == FIXED_COLUMNS
+
+
+def printed(record: StudyRecord, width: int = 140) -> str:
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    console.print(rung_table(record))
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.mark.parametrize("name", list(records.ALL))
+def test_the_table_prints_whatever_there_is(name: str) -> None:
+    assert "rung" in printed(records.ALL[name]())
+
+
+def test_the_table_says_what_happened_at_each_rung() -> None:
+    lines = [line.replace("│", " ").split() for line in printed(records.whole()).splitlines()]
+    row = next(line for line in lines if line[:2] == ["1", "2/10"])
+    assert row == ["1", "2/10", "65.5k", "8", "7", "4", "1", "2.848", "195G", "40", "s", "0.40"]
+
+
+def test_the_table_tells_asked_from_actual_layers_and_brackets() -> None:
+    assert "6/10 (asked 10)" in printed(records.under_way())
+    assert "bracket" in printed(records.hyperband())
+    assert "bracket" not in printed(records.whole())
