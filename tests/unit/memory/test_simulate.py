@@ -189,9 +189,10 @@ def test_largest_answers_are_where_the_need_crosses_the_limit() -> None:
     assert profile.largest_layers(1) == 0
 
 
-def test_a_cpus_profile_has_no_allocator_workspace_or_margin() -> None:
+def test_a_cpus_profile_has_no_allocator_and_no_workspace() -> None:
     profile = mlp_profile("cpu")
-    assert profile.required(1) == profile.peak_allocated(1) == profile.peak_reserved(1)
+    assert profile.peak_allocated(1) == profile.peak_reserved(1)
+    assert profile.required(1) == pytest.approx(1.01 * profile.peak_allocated(1), rel=1e-6)
 
 
 def test_the_hash_is_of_what_memory_depends_on_and_of_nothing_else() -> None:
