@@ -102,6 +102,15 @@ def test_the_fused_optimizer_saves_a_temporary_as_large_as_the_trainable_part() 
     assert saved == pytest.approx(parameters * 4, rel=0.1)
 
 
+def test_the_8_bit_optimizer_holds_a_quarter_of_the_states() -> None:
+    def held(name: str) -> int:
+        return simulate(spec_of(MLP, "Table", optimizer={"name": name}), TABLE, z=4, batch=4).trial_bytes
+
+    weights = 4 * (30 * 256 + 2 * 256 * 256 + 2 * 256 + 4 * 256)
+    assert held("AdamW") == pytest.approx(3 * weights, rel=0.05)
+    assert held("AdamW8bit") == pytest.approx(1.5 * weights, rel=0.05)
+
+
 def test_a_model_too_large_for_this_machine_is_simulated_all_the_same() -> None:
     model = {"family": "MLP", "hidden": [65_536] * 8}  # 120 GB of weights
     trace = simulate(spec_of(model, "Table"), TABLE, z=1, batch=4).trace

@@ -19,11 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from frostline_trainer import member
 from frostline_trainer.contract import ModelSpec, ProfileSpec, RunSpec, TrialSpec
 from frostline_trainer.data.shape import DataShape
 from frostline_trainer.data.source import Pair, Source
 from frostline_trainer.families import build_network
 from frostline_trainer.loop import advance, evaluate
+from frostline_trainer.memory.eight_bit import build_for_simulation
 from frostline_trainer.memory.fit import Simulation
 from frostline_trainer.memory.limit import counting, on_device, on_host
 from frostline_trainer.memory.semantics import cuda_semantics, kernel_temporaries, plain_masks
@@ -142,11 +144,11 @@ def _assemble(run: RunSpec, source: Source, network: Network, device: Literal["c
 
 def _held_between_steps(pack: Pack, granule: int) -> int:
     """Bytes of one trial's weights, optimizer state and, where micro-batches accumulate, gradients."""
-    member = pack.members[0]
-    saved = member.checkpoint(pack.spec.layers, 0)
+    first = pack.members[0]
+    saved = first.checkpoint(pack.spec.layers, 0)
     tensors = [*saved.weights.values(), *saved.optimizer.values()]
     if pack.accumulation > 1:
-        tensors += member.suffix.trainable().values()
+        tensors += first.suffix.trainable().values()
     sizes = [rounded(tensor.numel() * tensor.element_size(), granule) for tensor in tensors]
     return sum(sizes)
 
@@ -229,6 +231,7 @@ def _fakes() -> Iterator[None]:
 
     with (
         torch.random.fork_rng(devices=[]),
+        mock.patch.object(member, "build_optimizer", build_for_simulation),
         mock.patch.object(nn.Module, "to", _to),
         # It draws again until no value is out of bounds, which of values that do not exist is never said.
         mock.patch.object(nn.init, "_no_grad_trunc_normal_", lambda tensor, *args, **kwargs: tensor),
