@@ -437,6 +437,13 @@ class ProfileSpec(Section):
     training: TrainingSpec = Field(default_factory=TrainingSpec)
 
 
+UPDATE_FLOPS = 100.0
+"""What the optimizer's update of one parameter costs, in FLOPs of matrix products in the same time: it moves some twenty
+bytes and computes next to nothing."""
+PACKING_PAYS = 1.25
+"""Foretold gain from which packing several trials was never measured to lose."""
+
+
 class ModelProfile(Section):
     """What a model costs at each z, computed once per model by `python -m frostline_trainer profile`.
 

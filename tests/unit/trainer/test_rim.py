@@ -177,3 +177,12 @@ def test_the_profiles_hash_tells_what_it_depends_on() -> None:
     rate = one.model_copy(update={"training": one.training.model_copy(update={"label_smoothing": 0.1})})
     longer = one.model_copy(update={"training": one.training.model_copy(update={"sequence_length": 16})})
     assert profile_hash(one) == profile_hash(rate) != profile_hash(longer)
+
+
+def test_the_foretold_gain_of_packing_is_its_cost_rule() -> None:
+    found = profile(spec_of("MLP"))
+    prefix, suffix = found.prefix_flops[0] * 16, found.suffix_flops[0] * 16 + 100 * 50
+    assert found.packing_gain(1, 1) == 1
+    assert found.packing_gain(1, 8) == pytest.approx((prefix + suffix) / (prefix / 8 + suffix))
+    assert found.packing_gain(4, 8) == 1  # nothing is shared at full depth
+    assert found.packing_gain(1, 8) > found.packing_gain(2, 8) > found.packing_gain(3, 8)
