@@ -108,7 +108,8 @@ class Batches:
         began = time.perf_counter()
         features = self._run(x)
         if keep:
-            self._cache.put(key, features, y, time.perf_counter() - began)
+            with on_host():
+                self._cache.put(key, features, y, time.perf_counter() - began)
         return features, y
 
     def _run(self, x: Tensor) -> Tensor:

@@ -148,6 +148,13 @@ def test_host_memory_counts_only_once_it_is_moved_to_the_device() -> None:
         assert tracker.live == 0
 
 
+def test_of_a_slice_of_host_data_only_the_slice_moves_to_the_device() -> None:
+    data = torch.zeros(1000, 128)
+    with memory_limit(None) as tracker:
+        on_device(data[:2])
+        assert tracker.live == 1024
+
+
 def test_without_a_tracker_saying_where_things_are_does_nothing() -> None:
     with on_host():
         on_device(torch.zeros(3))

@@ -93,7 +93,7 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def hold(self, tensors: Iterable[torch.Tensor]) -> None:
         """Counts tensors that exist already, such as the parameters of a network built before."""
         for tensor in tensors:
-            self._see(tensor, counted=True)
+            self._see(tensor, counted=True, held=True)
 
     def __torch_dispatch__(
         self,
@@ -129,10 +129,10 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     if isinstance(tensor, torch.Tensor):
                         self._see(tensor, counted=not _aliases(func, index))
 
-    def _see(self, tensor: torch.Tensor, *, counted: bool) -> None:
+    def _see(self, tensor: torch.Tensor, *, counted: bool, held: bool = False) -> None:
         if tensor.layout is not torch.strided:
             for part in _dense_parts(tensor):
-                self._see(part, counted=counted)
+                self._see(part, counted=counted, held=held)
             return
         try:
             storage = tensor.untyped_storage()
@@ -143,6 +143,8 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if known is not None and (known[2] or not counted):
             return
         nbytes = storage.nbytes() if counted else 0
+        if held:  # a slice of data that lies in host memory: on a device there would be the slice alone
+            nbytes = min(nbytes, tensor.numel() * tensor.element_size())
         size = rounded(nbytes, self.granule)
         books = self._known
         block = 0
