@@ -438,8 +438,8 @@ class ProfileSpec(Section):
 
 
 UPDATE_FLOPS = 100.0
-"""What the optimizer's update of one parameter costs, in FLOPs of matrix products in the same time: it moves some twenty
-bytes and computes next to nothing."""
+"""What the optimizer's update of one parameter costs, in FLOPs of matrix products in the same time: it moves some
+twenty bytes and computes next to nothing."""
 PACKING_PAYS = 1.25
 """Foretold gain from which packing several trials was never measured to lose."""
 
