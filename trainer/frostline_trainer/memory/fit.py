@@ -2,17 +2,16 @@
 
 Every z, batch and K is not simulated; three structures make that unnecessary, and each is checked, not assumed:
 
-- **Batch**: the envelope of two records (`curve`), checked against a third at the study's batch for z = 1 and z = L.
+- **Batch**: the envelope of two records (`curve`), at the study's batch and the next, checked against a third far off.
 - **z**: blocks that are alike make memory piecewise linear. Knots start at 1, 2, L - 1, L; the middle of each gap is
   simulated, and where it is off the straight line by more than the tolerance the gap is split further. A network
   whose blocks all differ ends with a knot at every z.
 - **K**: each further trial adds what it holds between its steps (its weights, optimizer state, kept gradients), read
-  off the simulation. What packing adds once is measured with K = 2 at a few z.
+  off the simulation. What packing adds once is measured with K = 2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, Protocol
@@ -32,8 +31,6 @@ CPU_MARGIN = 1.01
 CUBLAS_WORKSPACES = 2 * 8.125
 """MiB: a workspace of 8.125 MiB for the thread of the forward and for that of the backward pass (4096:2:16:8). Hopper
 takes 32 MiB each; the 48 MiB more are within the margin on cards of that size."""
-PROBE_BATCHES = (2, 3)
-"""Batch sizes that are simulated. Not 1, where broadcasting and batch norm may take other ways."""
 
 
 @dataclass(frozen=True)
@@ -72,45 +69,30 @@ class _Fitter:
         self.batch = batch
         self.device = device
         self.tolerance = tolerance
-        self.probes = PROBE_BATCHES
+        self.probes = (batch, batch + 1)  # exact at the study's batch, and the slope to all others
         self.knots: dict[int, _Knot] = {}
         self.error = 0.0
-        self._records: dict[tuple[int, int, tuple[int, int]], tuple[LinearTrace, int]] = {}
 
     def run(self) -> None:
-        self._check_batch()
         start = sorted({1, min(2, self.layers), max(1, self.layers - 1), self.layers})
         for z in start:
             self._add(z)
         for low, high in pairwise(start):
             self._refine(low, high)
+        self._check_batch()
 
     def _check_batch(self) -> None:
-        """Falls back to simulating around the study's own batch where small batches do not foretell it."""
-        for z in {1, self.layers}:
-            try:
-                foretold = curve.height(self._linear(z)[0].lines(CUDA_GRANULE), self.batch)
-            except curve.NotLinearError:
-                foretold = 0
-            found = self.simulate(z, self.batch, 1).trace.peak()
-            if abs(foretold - found) > self.tolerance * found:
-                self.probes = (self.batch, self.batch + 1)
-                return
-            self.error = max(self.error, abs(foretold - found) / found)
+        """How well the batches that were simulated foretell one that is three times as large."""
+        foretold, found = self.knots[1].peak(3 * self.batch), self.simulate(1, 3 * self.batch, 1).trace.peak()
+        self.error = max(self.error, abs(foretold - found) / found)
 
     def _linear(self, z: int, trials: int = 1) -> tuple[LinearTrace, int]:
-        known = self._records.get((z, trials, self.probes))
-        if known is not None:
-            return known
         first, second = (self.simulate(z, batch, trials) for batch in self.probes)
         try:
             trace = curve.linear(first.trace, self.probes[0], second.trace, self.probes[1])
         except curve.NotLinearError:
-            if self.probes == PROBE_BATCHES:
-                raise
             # Other operators at every batch size: the peaks alone give the line, the record at hand the overhead.
             trace = curve.proportional(first.trace, self.probes[0], second.trace.peak(), self.probes[1])
-        self._records[z, trials, self.probes] = trace, first.trial_bytes
         return trace, first.trial_bytes
 
     def _add(self, z: int) -> _Knot:
@@ -148,25 +130,23 @@ class _Fitter:
         else:
             self.error = max(self.error, worst)
 
-    def packing(self) -> tuple[dict[int, Line], float]:
-        """What a second trial adds once beyond `trial`, as a line over the batch, at the ends of the lower half of z.
+    def packing(self) -> tuple[Line, float]:
+        """What a second trial adds once beyond `trial`, as a line over the batch, seen at z = 1.
 
-        Also by what factor the allocator's overhead grows with two trials. Above, packs are large and rare, and what
-        they add is the same.
+        Also by what factor the allocator's overhead grows with two trials, seen at z = 1 and in the middle. Above,
+        packs are large and rare, and what they add is the same.
         """
-        found: dict[int, Line] = {}
+        trace, _ = self._linear(1, trials=2)
+        lines = trace.lines(CUDA_GRANULE)
+        extra = [curve.height(lines, b) - self.knots[1].peak(b) - self.knots[1].trial for b in self.probes]
+        added = (extra[0] - (extra[1] - extra[0]) * self.batch, extra[1] - extra[0])
+        if self.device == "cpu":
+            return added, 1.0
+        middle = min(self.knots, key=lambda knot: abs(knot - self.layers // 2))
         overhead = 1.0
-        for z in sorted({1, min(self.knots, key=lambda knot: abs(knot - self.layers // 2))}):
-            trace, _ = self._linear(z, trials=2)
-            lines = trace.lines(CUDA_GRANULE)
-            extra = [curve.height(lines, b) - self.knots[z].peak(b) - self.knots[z].trial for b in (1, 1 + self.batch)]
-            slope = (extra[1] - extra[0]) // self.batch
-            found[z] = (extra[0] - slope, slope)
-            if self.device == "cuda":
-                record = trace.at(self.batch)
-                ratio = smallest_cap(record) / record.peak() / self.knots[z].needed
-                overhead = max(overhead, ratio)
-        return found, overhead
+        for z, record in ((1, trace.at(self.batch)), (middle, self.simulate(middle, self.batch, 2).trace)):
+            overhead = max(overhead, smallest_cap(record) / record.peak() / self.knots[z].needed)
+        return added, overhead
 
 
 def fit(
@@ -194,9 +174,9 @@ def fit(
     """
     fitter = _Fitter(simulate, layers, batch, device, tolerance)
     fitter.run()
-    packing: dict[int, Line] = {1: (0, 0)}
+    added: Line = (0, 0)
     if packs:
-        packing, ratio = fitter.packing()
+        added, ratio = fitter.packing()
         fitter.knots = {
             z: _Knot(k.lines, k.trial, k.needed, max(k.elsewhere, k.needed * ratio), k.reserved)
             for z, k in fitter.knots.items()
@@ -204,7 +184,7 @@ def fit(
     kept = dict(fitter.knots)
     loose = 0.001
     while True:
-        profile = _written(kept, packing, fitter, loose, device, convolutional, identity)
+        profile = _written(kept, added, fitter, loose, device, convolutional, identity)
         if len(profile.model_dump_json(by_alias=True).encode()) <= PROFILE_LIMIT_BYTES:
             return profile
         if loose < 0.01:
@@ -228,7 +208,7 @@ def _drop_least(knots: dict[int, _Knot], batch: int) -> float:
 
 def _written(
     knots: dict[int, _Knot],
-    packing: dict[int, Line],
+    added: Line,
     fitter: _Fitter,
     loose: float,
     device: Literal["cuda", "cpu"],
@@ -241,7 +221,7 @@ def _written(
     for z in order:
         kept = curve.simplify(knots[z].lines, batches, loose)
         lines.append([_digits(number / MIB) for line in kept for number in line])
-        packed.append([_digits(number / MIB) for number in _between(packing, z)])
+        packed.append([_digits(number / MIB) for number in added])
     on_gpu = device == "cuda"
     return MemoryProfile(
         hash=identity,
@@ -259,15 +239,6 @@ def _written(
         elsewhere=[round(knots[z].elsewhere, 3) for z in order],
         reserved=[round(knots[z].reserved, 3) for z in order],
     )
-
-
-def _between(packing: dict[int, Line], z: int) -> tuple[float, float]:
-    """The nearest two measured lines, interpolated."""
-    low = max((n for n in packing if n <= z), default=min(packing))
-    high = min((n for n in packing if n >= z), default=max(packing))
-    share = (z - low) / (high - low) if high > low else 0.0
-    pair: Callable[[int], float] = lambda i: packing[low][i] + share * (packing[high][i] - packing[low][i])  # noqa: E731
-    return pair(0), pair(1)
 
 
 def _digits(value: float) -> float:
