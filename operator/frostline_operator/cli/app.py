@@ -61,11 +61,22 @@ def run(
 
 
 @app.command()
-def plan(study: Study, classes: Classes = None) -> None:
-    """Show what a study would do before anything is spent: its rungs, what they cost, and what doing without costs."""
+def plan(
+    study: Study,
+    gpus: Annotated[
+        list[str] | None,
+        typer.Option("--gpu", metavar="MEMORY[*COUNT]", help="Plan for such GPUs, such as 8Gi*4. May be repeated."),
+    ] = None,
+    classes: Classes = None,
+) -> None:
+    """Show what a study would do before anything is spent: its rungs, what they cost, and what doing without costs.
+
+    With --gpu it also tells, without any GPU, what fits which card: layers, trials per run, predicted memory; and
+    where a rung fits nowhere, what would make it fit.
+    """
     from frostline_operator.cli.plan import show_plan
 
-    raise typer.Exit(show_plan(study, classes or []))
+    raise typer.Exit(show_plan(study, gpus or [], classes or []))
 
 
 @app.command()

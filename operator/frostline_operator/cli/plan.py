@@ -11,18 +11,20 @@ from rich.table import Table
 from frostline_operator.api.loader import load_study
 from frostline_operator.api.quantity import format_bytes
 from frostline_operator.cli import text
+from frostline_operator.cli.remedies import remedies
 from frostline_operator.cluster.local import devices
-from frostline_operator.cluster.local.profile import memory_of, profile_document, profile_model
+from frostline_operator.cluster.local.profile import Memory, memory_of, profile_document, profile_model
 from frostline_operator.engine.forecast import Forecast, forecast
+from frostline_operator.engine.memory import placement
 from frostline_operator.engine.state import Observation, StudyState
-from frostline_trainer.contract import ModelProfile
+from frostline_trainer.contract import MAX_TRIALS_PER_RUN, ModelProfile
 
 
-def show_plan(manifest: Path, declared: list[str]) -> int:
+def show_plan(manifest: Path, gpus: list[str], declared: list[str]) -> int:
     """Print the plan of a study. Returns the exit code."""
     console = Console()
     study = load_study(manifest)
-    available = devices.discover(study.spec.search.parallelism, declared)
+    available = devices.cards(gpus) or devices.discover(study.spec.search.parallelism, declared)
     profile = profile_model(profile_document(study.spec), memory_of(available))
     seen = Observation(study.metadata.name, study.spec, profile, devices.classes(available), StudyState(), time.time())
     found = forecast(seen)
@@ -30,24 +32,30 @@ def show_plan(manifest: Path, declared: list[str]) -> int:
         f"[bold]{study.metadata.name}[/bold]: {study.spec.search.algorithm}, {found.plan.trials:,} trials over "
         f"{profile.layers} layers, on {devices.describe(available)}",
         highlight=False,
+        soft_wrap=True,
     )
     console.print(_table(found, profile))
     for line in _comparison(found, profile):
         console.print(line, highlight=False)
+    if profile.memory is not None:
+        console.print()
+        console.print(_fits(seen, found))
+        _explain_misfits(seen, found, console, memory_of(available))
     return 0
 
 
 def _table(found: Forecast, profile: ModelProfile) -> Table:
+    """What each rung does."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     several = len(found.plan.brackets) > 1
     memory = any(row.required_bytes is not None for row in found.rungs)
     columns = ["rung", "layers", profile.unit, "trials", "per run", "parameters", "compute"]
-    for column in (["bracket"] if several else []) + columns + (["class", "memory"] if memory else []):
-        table.add_column(column, justify="right")
+    for column in (["bracket"] if several else []) + columns + (["runs on", "needs"] if memory else []):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in found.rungs:
-        layers = f"{row.layers}" if row.layers == row.asked_layers else f"{row.layers} of {row.asked_layers} asked"
+        layers = f"{row.layers}" if row.layers == row.asked_layers else f"{row.layers} of {row.asked_layers}"
         cells = [str(row.bracket)] if several else []
-        cells += [str(row.rung), layers, f"{row.tokens:,}", f"{row.trials:,}", str(row.together)]
+        cells += [str(row.rung), layers, text.count(row.tokens), f"{row.trials:,}", str(row.together)]
         cells += [text.count(row.parameters), text.flops(row.flops)]
         if memory:
             need = "–" if row.required_bytes is None else format_bytes(row.required_bytes)
@@ -65,3 +73,53 @@ def _comparison(found: Forecast, profile: ModelProfile) -> list[str]:
         ("every trial in full", found.full, text.times(found.full, found.flops)),
     ]
     return [f"{name:<28} {text.flops(amount):>12}  {ratio}" for name, amount, ratio in rows]
+
+
+def _fits(seen: Observation, found: Forecast) -> Table:
+    """What fits each memory class: the most layers, and how many trials could share a run at each rung."""
+    rules = placement(seen, seen.state)
+    table = Table(
+        box=None,
+        padding=(0, 2, 0, 0),
+        title="What fits each class: the most layers, and how many trials at once at each rung's z",
+        title_justify="left",
+    )
+    table.add_column("class")
+    table.add_column("devices", justify="right")
+    table.add_column("usable", justify="right")
+    table.add_column("most layers", justify="right")
+    rungs = found.plan.rungs
+    for rung in rungs:
+        table.add_column(f"z = {rung.layers}", justify="right")
+    for memory_class in sorted(seen.classes, key=lambda c: c.usable_bytes or 0):
+        most = max((z for z in range(1, seen.profile.layers + 1) if rules.fits(memory_class, z, 1)), default=0)
+        cells = [memory_class.name, str(memory_class.slots), format_bytes(memory_class.usable_bytes or 0)]
+        cells.append(f"{most} of {seen.profile.layers}")
+        for rung in rungs:
+            together = [k for k in range(1, MAX_TRIALS_PER_RUN + 1) if rules.fits(memory_class, rung.layers, k)]
+            cells.append(str(max(together)) if together else "–")
+        table.add_row(*cells)
+    return table
+
+
+def _explain_misfits(seen: Observation, found: Forecast, console: Console, memory: Memory) -> None:
+    """For the highest rung that no class fits as asked: what would make it fit."""
+    short = [rung for rung in found.rungs if rung.layers < rung.asked_layers]
+    if not short or seen.memory is None:
+        return
+    rung = short[-1]
+    limit = max(memory_class.usable_bytes or 0 for memory_class in seen.classes)
+    allowed = int(limit / (1 + seen.spec.placement.headroom))
+    instead = f"it would train {rung.layers}" if rung.layers else "and not even one layer fits"
+    console.print(
+        f"\nRung {rung.rung} fits nowhere: {rung.asked_layers} layers need "
+        f"{format_bytes(seen.memory.required(rung.asked_layers))}, the largest class holds {format_bytes(allowed)}; "
+        f"{instead}. Trying what would make it fit …",
+        highlight=False,
+    )
+    helped = False
+    for words in remedies(seen.spec, seen.memory, rung.asked_layers, allowed, memory):
+        console.print(f"  {words}", highlight=False)
+        helped = True
+    if not helped:
+        console.print("  nothing that was tried; it takes a larger GPU or a smaller model", highlight=False)

@@ -10,7 +10,7 @@ from frostline_trainer.contract import Scalar
 
 def flops(amount: float) -> str:
     """Such as `1.2 TFLOP`."""
-    for power, name in ((15, "P"), (12, "T"), (9, "G"), (6, "M")):
+    for power, name in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M")):
         if amount >= 10**power:
             return f"{amount / 10**power:.3g} {name}FLOP"
     return f"{amount:.3g} FLOP"
@@ -27,10 +27,10 @@ def duration(seconds: float) -> str:
 
 
 def count(amount: float) -> str:
-    """Such as `262,144`; large ones as `1.5 M`."""
-    for power, name in ((12, " T"), (9, " G"), (6, " M")):
-        if amount >= 10**power * 10:
-            return f"{amount / 10**power:.3g}{name}"
+    """Such as `262,144`; from ten million on as `12.5 M`."""
+    for power, name in ((12, "T"), (9, "G"), (6, "M")):
+        if amount >= max(10**power, 10**7):
+            return f"{amount / 10**power:.3g} {name}"
     return f"{amount:,.0f}"
 
 

@@ -14,8 +14,8 @@ import pydantic
 from frostline_operator.cluster.local import devices, processes
 from frostline_operator.cluster.local.devices import Device
 from frostline_operator.cluster.local.files import StudyFiles
-from frostline_operator.cluster.local.scrape import release, scrape
 from frostline_operator.cluster.protocol import RunSettings, RunView
+from frostline_operator.cluster.scrape import release, scrape
 from frostline_operator.engine.reconcile import Sample
 from frostline_operator.engine.state import MemoryClass, Run
 from frostline_trainer.contract import RESULT_ENV, RUN_ENV, RunResult, RunSpec
@@ -86,7 +86,7 @@ class LocalCluster:
             return []
         self._scraped[run.name] = now
         address = self._address(run)
-        return [] if address is None else scrape(self._client, address, self._uid)
+        return [] if address is None else list(scrape(self._client, address, self._uid).samples)
 
     def _address(self, run: Run) -> str | None:
         try:

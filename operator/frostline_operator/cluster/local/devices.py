@@ -48,6 +48,20 @@ def discover(parallelism: int, declared: list[str]) -> list[Device]:
     return [Device("cpu", None, cpu_environment(slots), False) for _ in range(slots)]
 
 
+def cards(described: list[str]) -> list[Device]:
+    """GPUs that are not there, for planning: `memory` or `memory*count`, such as `24Gi*4`.
+
+    Raises:
+        DeclarationError: if a description is not of this form.
+    """
+    found = []
+    for text in described:
+        memory = text.partition("*")[0]
+        name, total, number = _parse(f"{memory}={text}", f"--gpu {text}: write memory or memory*count, such as 24Gi*4")
+        found += [Device(name, usable_memory(total), {}, False)] * number
+    return found
+
+
 def classes(devices: list[Device]) -> tuple[MemoryClass, ...]:
     """The memory classes that devices make up."""
     found: dict[str, MemoryClass] = {}
@@ -73,7 +87,8 @@ def _cores() -> int:
 
 
 def _declared(declared: list[str]) -> list[Device]:
-    parsed = [_parse(text) for text in declared]
+    usage = "write name=memory or name=memory*count, such as small=8Gi*2"
+    parsed = [_parse(text, f"--class {text}: {usage}") for text in declared]
     names = [name for name, _, _ in parsed]
     if len(set(names)) != len(names):
         raise DeclarationError("--class: a name is declared twice; write name=8Gi*2 for two devices of a class")
@@ -82,15 +97,15 @@ def _declared(declared: list[str]) -> list[Device]:
     return [Device(name, memory, environment, True) for name, memory, count in parsed for _ in range(count)]
 
 
-def _parse(text: str) -> tuple[str, int, int]:
+def _parse(text: str, usage: str) -> tuple[str, int, int]:
     name, equals, rest = text.partition("=")
     memory, _, count = rest.partition("*")
     if not (name and equals and memory) or (count and not count.isdecimal()) or count == "0":
-        raise DeclarationError(f"--class {text}: write name=memory or name=memory*count, such as small=8Gi*2")
+        raise DeclarationError(usage)
     try:
         return name, parse_bytes(memory), int(count or 1)
     except ValueError as error:
-        raise DeclarationError(f"--class {text}: {error}") from error
+        raise DeclarationError(f"{usage} ({error})") from error
 
 
 def _cuda_cards() -> list[Device]:

@@ -1,0 +1,54 @@
+"""The commands for clusters and their options; what they do is in a module each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from frostline_operator.cli.app import app
+
+Kubeconfig = Annotated[
+    Path | None,
+    typer.Option("--kubeconfig", help="Default: the service account in a pod, else your own.", show_default=False),
+]
+
+
+@app.command()
+def crds(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to write to. Default: standard output.")
+    ] = None,
+) -> None:
+    """Write the custom resource definitions: frostline crds | kubectl apply --server-side -f -."""
+    from frostline_operator.cli.crds import show_crds
+
+    raise typer.Exit(show_crds(output))
+
+
+@app.command()
+def operator(
+    settings: Annotated[
+        Path | None, typer.Option("--settings", help="YAML file of operator settings.", show_default=False)
+    ] = None,
+    kubeconfig: Kubeconfig = None,
+    namespace: Annotated[
+        list[str] | None, typer.Option("--namespace", "-n", help="Look after this one only. May be repeated.")
+    ] = None,
+    image: Annotated[str | None, typer.Option("--image", help="Of the trainer.", show_default=False)] = None,
+    cpu_slots: Annotated[
+        int | None,
+        typer.Option("--cpu-slots", help="Runs at a time in a cluster without GPUs.", show_default=False),
+    ] = None,
+    checkpoints: Annotated[
+        str | None,
+        typer.Option("--checkpoints", help="Folder in the trainer's pod, or fsspec URL.", show_default=False),
+    ] = None,
+    port: Annotated[int, typer.Option("--port", help="Of /healthz and /metrics; 0 for any.")] = 8080,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v")] = False,
+) -> None:
+    """Run the controller, in a cluster or beside one, until it is stopped. Runs go on without it."""
+    from frostline_operator.cli.operator import run_operator
+
+    raise typer.Exit(run_operator(settings, kubeconfig, namespace or [], image, cpu_slots, checkpoints, port, verbose))

@@ -1,0 +1,51 @@
+"""What would make a rung fit: tried out on the profile, not guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from frostline_operator.api.quantity import format_bytes
+from frostline_operator.api.study import HPOStudySpec
+from frostline_operator.cluster.local.profile import Memory, ProfileError, profile_document, profile_model
+from frostline_trainer.contract import MemoryProfile, TrainingSpec
+
+
+def remedies(spec: HPOStudySpec, profile: MemoryProfile, layers: int, limit: int, memory: Memory) -> Iterator[str]:
+    """Changes of the training section that make `layers` fit `limit` bytes, each with what it would then need.
+
+    A smaller batch is read off the profile; everything else is simulated anew, which takes seconds each.
+    """
+    batch = profile.largest_batch(limit, layers)
+    if 0 < batch < profile.batch:
+        smaller = 1 << (batch.bit_length() - 1)
+        times = -(-spec.training.batch_size * spec.training.accumulation // smaller)
+        yield _words(f"batchSize: {smaller} with accumulation: {times}", profile.required(layers, smaller))
+    for words, changes in _variants(spec.training):
+        try:
+            training = spec.training.model_copy(update=changes)
+            changed = profile_model(profile_document(spec.model_copy(update={"training": training})), memory).memory
+        except ProfileError:  # not installed here, or not for this model
+            continue
+        if changed is not None and changed.required(layers) <= limit:
+            yield _words(words, changed.required(layers))
+
+
+def _words(change: str, need: int) -> str:
+    return f"training.{change} (would need {format_bytes(need)})"
+
+
+def _variants(training: TrainingSpec) -> Iterator[tuple[str, dict[str, Any]]]:
+    if not training.activation_checkpointing:
+        yield "activationCheckpointing: true", {"activation_checkpointing": True}
+    if training.precision == "fp32":
+        yield "precision: bf16", {"precision": "bf16"}
+        both: dict[str, Any] = {"precision": "bf16", "activation_checkpointing": True}
+        yield "precision: bf16 with activationCheckpointing: true", both
+    if training.prefix_precision == "fp32":
+        yield "prefixPrecision: bf16", {"prefix_precision": "bf16"}
+    if training.optimizer.name == "AdamW":
+        eight_bit = training.optimizer.model_copy(update={"name": "AdamW8bit"})
+        yield "optimizer.name: AdamW8bit", {"optimizer": eight_bit}
+        factored = training.optimizer.model_copy(update={"name": "Adafactor"})
+        yield "optimizer.name: Adafactor", {"optimizer": factored}
