@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -91,9 +91,12 @@ class Importance:
 
 
 def fullest_rung(record: StudyRecord) -> int:
-    """The rung with most finite results, the higher one of equals: there is most to learn about hyperparameters."""
-    numbers = Counter(r.rung for t in record.trials for r in t.results if r.value is not None)
-    return max(numbers, key=lambda rung: (numbers[rung], rung), default=0)
+    """The rung with most different results, the higher one of equals: it tells most about hyperparameters."""
+    found: dict[int, set[float]] = defaultdict(set)
+    for r in (r for t in record.trials for r in t.results):
+        if r.value is not None:
+            found[r.rung].add(r.value)
+    return max(found, key=lambda rung: (len(found[rung]), rung), default=0)
 
 
 def tuned(record: StudyRecord) -> list[Parameter]:

@@ -68,10 +68,10 @@ def learning_curves(record: StudyRecord) -> Figure | None:
 
 
 def _points(result: TrialRung) -> list[CurvePoint]:
-    """The finite points of a curve; its end alone where no curve was recorded."""
+    """The finite points of a curve, the rung's result at its end (which a scraper may have missed)."""
     points = [p for p in result.curve if p.value is not None]
-    if not points and result.value is not None:
-        points = [CurvePoint(tokens=result.tokens, value=result.value)]
+    if result.value is not None and (not points or points[-1].tokens < result.tokens):
+        points.append(CurvePoint(tokens=result.tokens, value=result.value))
     return points
 
 

@@ -27,6 +27,7 @@ def slice_of(record: StudyRecord, parameter: Parameter, rung: int) -> Figure | N
         return None
     metric = record.study.spec.objective.metric
     best = record.best.trial if record.best else None
+    points.sort(key=lambda point: point[0].name == best)  # drawn last, on top
     texts = [hover(record, t, f"{metric} {numbers.value(v)} at rung {rung}") for t, _, v in points]
     axis, xs = _setting_axis(parameter, [p[1] for p in points])
     on = [any(r.rung == rung and r.promoted for r in t.results) for t, _, _ in points]
@@ -53,7 +54,9 @@ def _setting_axis(parameter: Parameter, settings: Sequence[Any]) -> tuple[Figure
     if parameter.type in ("Float", "Int"):
         if parameter.scale == "Log":
             marks = log_marks(min(map(float, settings)), max(map(float, settings)))
-            return {"type": "log", "tickvals": marks, "ticktext": [f"{m:g}" for m in marks]}, list(map(float, settings))
+            return {"type": "log", "tickvals": marks, "ticktext": [f"{m:g}" for m in marks], "tickangle": 0}, list(
+                map(float, settings)
+            )
         return {"nticks": 6}, [float(s) for s in settings]
     choices = [numbers.scalar(choice) for choice in parameter.values or []]
     shift = np.random.default_rng(0).uniform(-0.14, 0.14, len(settings))
@@ -68,8 +71,8 @@ def log_marks(low: float, high: float) -> list[float]:
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     decades = [float(f"1e{power}") for power in range(first, last + 1)]
     inside = [mark for mark in decades if low * 0.9 <= mark <= high * 1.1]
-    if len(inside) >= 3:
-        return inside[:: math.ceil(len(inside) / 5)]
+    if len(inside) >= 2:
+        return inside[:: math.ceil(len(inside) / 4)]
     between = [float(f"{digit}e{power}") for power in range(first, last + 1) for digit in ("1", "3")]
     if sum(low <= mark <= high for mark in between) < 2:
         between = [float(f"{digit}e{power}") for power in range(first, last + 1) for digit in ("1", "2", "3", "5", "7")]

@@ -76,6 +76,11 @@ def to_html(record: StudyRecord) -> str:
     )
 
 
+def _sentence(text: str) -> str:
+    """The text with a capital letter and a full stop."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".") if text else ""
+
+
 def best_yaml(record: StudyRecord) -> str:
     """The best configuration as the `model` and `training` sections of a manifest; empty where there is no best yet."""
     if record.best is None:
@@ -184,6 +189,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["when"] = _when
+    environment.filters["sentence"] = _sentence
     return environment
 
 
