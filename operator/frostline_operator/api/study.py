@@ -52,6 +52,8 @@ class HPOStudySpec(Section):
     metrics: MetricsSpec = Field(default_factory=MetricsSpec)
     template: PodTemplate = Field(default_factory=PodTemplate)
     """Overrides merged into the trainer's pod template; not used on a single machine."""
+    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    """Among studies that want the same GPUs of a cluster: higher ones are served first, equal ones in turn."""
     suspend: bool = False
     """Stop all runs with checkpoints and start none until it is false again."""
 

@@ -16,8 +16,9 @@ class RunView:
     """What can be seen of one run."""
 
     run: str
-    phase: Literal["Absent", "Running", "Ended"]
-    """Absent: never started. Ended: it holds no device any more."""
+    phase: Literal["Absent", "Starting", "Running", "Ended"]
+    """Absent: never started. Starting: asked for, and its trainer does not run yet. Ended: it holds no device any
+    more."""
     samples: tuple[Sample, ...] = ()
     """Values seen since the last look."""
     result: RunResult | None = None

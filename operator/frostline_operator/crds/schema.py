@@ -1,8 +1,8 @@
 """From a pydantic model to the structural schema that a custom resource definition needs.
 
 Structural schemas know no references, no unions and no `null` type. A union of a number and a word becomes
-`x-kubernetes-int-or-string`; one of all scalars, and free-form mappings, keep whatever is in them. What is lost that way
-is said in CEL where it can be (`rules`), and else checked by the operator, which answers with the condition Accepted.
+`x-kubernetes-int-or-string`; one of all scalars, and free-form mappings, keep whatever is in them. What is lost that
+way is said in CEL where it can be (`rules`), and else checked by the operator, which answers with condition Accepted.
 """
 
 from __future__ import annotations

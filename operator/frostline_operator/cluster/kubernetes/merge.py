@@ -1,0 +1,53 @@
+"""Merging a pod template into another one, as `kubectl patch` merges strategically: lists by the key of their items."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+_KEYS = {
+    "containers": "name",
+    "initContainers": "name",
+    "volumes": "name",
+    "env": "name",
+    "volumeMounts": "mountPath",
+    "volumeDevices": "devicePath",
+    "ports": "containerPort",
+    "imagePullSecrets": "name",
+    "hostAliases": "ip",
+    "resourceClaims": "name",
+}
+"""By what items of a list are told apart; other lists (tolerations) are joined, or replaced if in `_REPLACED`."""
+_REPLACED = ("command", "args", "add", "drop", "values", "nameservers", "searches", "nodeSelectorTerms")
+
+
+def merged(base: Any, overlay: Any) -> Any:
+    """`base` with everything of `overlay` in it. None in the overlay removes."""
+    if isinstance(base, dict) and isinstance(overlay, dict):
+        return _mappings(base, overlay)
+    return copy.deepcopy(overlay)
+
+
+def _mappings(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    made = copy.deepcopy(base)
+    for name, value in overlay.items():
+        if value is None:
+            made.pop(name, None)
+        elif isinstance(value, list) and isinstance(made.get(name), list) and name not in _REPLACED:
+            made[name] = _lists(made[name], value, _KEYS.get(name))
+        else:
+            made[name] = merged(made.get(name), value)
+    return made
+
+
+def _lists(base: list[Any], overlay: list[Any], key: str | None) -> list[Any]:
+    if key is None or not all(isinstance(item, dict) and key in item for item in (*base, *overlay)):
+        return base + [copy.deepcopy(item) for item in overlay if item not in base]
+    made = list(base)
+    positions = {item[key]: position for position, item in enumerate(made)}
+    for item in overlay:
+        if item[key] in positions:
+            made[positions[item[key]]] = merged(made[positions[item[key]]], item)
+        else:
+            made.append(copy.deepcopy(item))
+    return made

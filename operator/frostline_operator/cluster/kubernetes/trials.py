@@ -1,0 +1,146 @@
+"""`HPOTrial` objects: what the journal says of each trial, for people and for other programs to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from frostline_operator.api.study import API_VERSION
+from frostline_operator.api.trial import HPOTrialSpec, HPOTrialStatus, TrialRungResult, TrialState, assignment_list
+from frostline_operator.cluster.kubernetes import names
+from frostline_operator.cluster.kubernetes.api import TRIALS, Api, ApiError, Manifest
+from frostline_operator.cluster.kubernetes.jobs import StudyRef
+from frostline_operator.engine.plan import Plan
+from frostline_operator.engine.state import Run, RungResult, StudyState, Trial
+
+_MOST_WRITES = 200
+"""Of one tick; what is left comes with the next ones."""
+
+
+class TrialWriter:
+    """Keeps a study's HPOTrials like its state.
+
+    Args:
+        api: where they are.
+        study: whose.
+    """
+
+    def __init__(self, api: Api, study: StudyRef) -> None:
+        self._api = api
+        self._study = study
+        self._shown: dict[int, tuple[Trial, bool]] = {}
+        self._written: dict[int, Manifest] | None = None
+        """Status as it is in the API server, by trial; None before the first look."""
+
+    def write(self, state: StudyState, plan: Plan) -> bool:
+        """Write what changed; True once nothing is left to write."""
+        busy = state.busy()
+        changed = [
+            trial
+            for trial in state.trials.values()
+            if (shown := self._shown.get(trial.index)) is None
+            or shown[0] is not trial
+            or shown[1] != (trial.index in busy)
+        ]
+        if not changed:
+            return True
+        written = self._read() if self._written is None else self._written
+        self._written = written
+        for trial in changed[:_MOST_WRITES]:
+            self._write(trial, state, plan, trial.index in busy, written)
+            self._shown[trial.index] = (trial, trial.index in busy)
+        return len(changed) <= _MOST_WRITES
+
+    def orphan(self) -> None:
+        """Let the trials stay when the study goes."""
+        items, _ = self._api.list(TRIALS, self._study.namespace, f"{names.STUDY_UID}={self._study.uid}")
+        for item in items:
+            if item["metadata"].get("ownerReferences"):
+                body = {"metadata": {"ownerReferences": None}}
+                self._api.patch(TRIALS, self._study.namespace, item["metadata"]["name"], body)
+
+    def _read(self) -> dict[int, Manifest]:
+        items, _ = self._api.list(TRIALS, self._study.namespace, f"{names.STUDY_UID}={self._study.uid}")
+        return {int(item["spec"]["index"]): item.get("status") or {} for item in items}
+
+    def _write(self, trial: Trial, state: StudyState, plan: Plan, busy: bool, written: dict[int, Manifest]) -> None:
+        namespace, name = self._study.namespace, trial.name
+        status = trial_status(trial, state, plan, busy)
+        if trial.index not in written:
+            try:
+                self._api.create(TRIALS, namespace, trial_manifest(self._study, trial))
+            except ApiError as error:
+                if error.status != 409:
+                    raise
+            written[trial.index] = {}
+        if _differs(written[trial.index], status):
+            try:
+                self._api.patch(TRIALS, namespace, name, {"status": status}, part="status")
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                del written[trial.index]  # somebody deleted it: made again when the trial next changes
+                return
+            written[trial.index] = status
+
+
+def trial_manifest(study: StudyRef, trial: Trial) -> Manifest:
+    """The object of a trial, without its status."""
+    spec = HPOTrialSpec(
+        study=study.name, index=trial.index, bracket=trial.bracket, assignment=assignment_list(trial.assignment)
+    )
+    owner = {**names.owner(study.name, study.uid)}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "HPOTrial",
+        "metadata": {
+            "name": trial.name,
+            "labels": names.labels(study.name, study.uid, "trial"),
+            "ownerReferences": [owner],
+        },
+        "spec": spec.model_dump(mode="json", by_alias=True),
+    }
+
+
+def trial_status(trial: Trial, state: StudyState, plan: Plan, busy: bool) -> Manifest:
+    """How far a trial has come, as its object shows it."""
+    results = sorted(trial.results, key=lambda result: result.rung)
+    best = next((r.value for r in reversed(results) if r.state == "Completed"), None)
+    status = HPOTrialStatus(
+        state=_state(trial, busy),
+        rung=trial.rung,
+        value=best,
+        rung_results=[_result(trial, result, state, plan) for result in results],
+        checkpoint=trial.checkpoint,
+    )
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _state(trial: Trial, busy: bool) -> TrialState:
+    if trial.outcome is not None:
+        return trial.outcome
+    if busy:
+        return "Running"
+    return "Pending" if trial.waiting else "Waiting"
+
+
+def _result(trial: Trial, result: RungResult, state: StudyState, plan: Plan) -> TrialRungResult:
+    runs: Iterable[Run] = [run for run in state.runs_of(trial.index, result.rung) if not run.state.active]
+    run = state.runs.get(result.run)
+    return TrialRungResult(
+        rung=result.rung,
+        state=result.state,
+        value=result.value,
+        layers=result.layers,
+        asked_layers=plan.rungs[result.rung].layers,
+        tokens=result.tokens,
+        seconds=round(sum(r.charged.gpu_seconds / len(r.trials) for r in runs), 3),
+        peak_bytes=(run.peak_bytes or None) if run is not None else None,
+        predicted_bytes=run.predicted_bytes if run is not None else None,
+        run=result.run,
+        message=result.message[:1024],
+    )
+
+
+def _differs(written: dict[str, Any], status: dict[str, Any]) -> bool:
+    return any(written.get(key) != value for key, value in status.items())

@@ -1,0 +1,82 @@
+"""Whether the operator is alive, and how it does: /healthz on the age of its last tick, /metrics beside it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+_STALE_SECONDS = 120.0
+"""A study that is over still ticks twice a minute. By a monotonic clock: the time of day may jump."""
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Health:
+    """Counts ticks and knows when the last one was."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._seconds = Histogram(
+            "frostline_operator_tick_seconds", "Duration of one study's tick", buckets=_BUCKETS, registry=self.registry
+        )
+        self._failures = Counter(
+            "frostline_operator_tick_failures_total", "Ticks that ended in an error", registry=self.registry
+        )
+        self._last: float | None = None
+
+    def ticked(self, seconds: float) -> None:
+        """A tick has ended well."""
+        self._seconds.observe(seconds)
+        self._last = time.monotonic()
+
+    def failed(self) -> None:
+        """A tick has ended in an error."""
+        self._failures.inc()
+        self._last = time.monotonic()
+
+    def age(self) -> float | None:
+        """Seconds since the last tick, None where there never was one (no studies)."""
+        return None if self._last is None else time.monotonic() - self._last
+
+    def alive(self) -> bool:
+        """Whether ticks go on, as far as there is anything to tick."""
+        age = self.age()
+        return age is None or age < _STALE_SECONDS
+
+
+def serve(health: Health, port: int) -> ThreadingHTTPServer:
+    """Answer /healthz and /metrics in a thread; port 0 lets the system choose.
+
+    Raises:
+        OSError: the port is taken.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/healthz":
+                age = health.age()
+                text = "no tick yet" if age is None else f"last tick {age:.1f} s ago"
+                self._answer(200 if health.alive() else 503, f"{text}\n".encode(), "text/plain")
+            elif self.path == "/metrics":
+                self._answer(200, generate_latest(health.registry), CONTENT_TYPE_LATEST)
+            else:
+                self._answer(404, b"try /healthz or /metrics\n", "text/plain")
+
+        def _answer(self, status: int, body: bytes, kind: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Probes are not worth a line each."""
+
+    server = ThreadingHTTPServer(("", port), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
+    return server

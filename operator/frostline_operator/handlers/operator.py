@@ -1,0 +1,187 @@
+"""The handlers: a daemon per study that ticks it, and what wakes it earlier.
+
+A Kopf timer cannot be woken, so each study has a daemon that is one: it ticks, then sleeps until its time has come or
+something of it has changed. What changed is never looked at here; the tick looks at everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import kopf
+
+from frostline_operator.api.study import GROUP, VERSION
+from frostline_operator.cluster.kubernetes import names
+from frostline_operator.cluster.kubernetes.api import Api, ApiError
+from frostline_operator.cluster.kubernetes.cluster import Caches
+from frostline_operator.cluster.kubernetes.fleet import Fleet
+from frostline_operator.cluster.kubernetes.settings import OperatorSettings
+from frostline_operator.cluster.kubernetes.study import Shared, StudyController
+from frostline_operator.cluster.kubernetes.watching import Watcher
+from frostline_operator.handlers.health import Health
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_THREADS = 16
+_DELETE_SECONDS = 1.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+_LEAST_SECONDS = 0.2
+"""Between two ticks of a study, however often it is woken: changes come in bursts."""
+
+
+class Operator:
+    """Everything that lives as long as the operator's process.
+
+    Args:
+        settings: of the operator.
+        api: to the cluster.
+        health: is told of every tick.
+    """
+
+    def __init__(self, settings: OperatorSettings, api: Api, health: Health) -> None:
+        self.settings = settings
+        self.health = health
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wakes: dict[str, asyncio.Event] = {}
+        self._controllers: dict[str, StudyController] = {}
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tick")
+        self.shared = Shared(
+            api,
+            Caches(api, settings.namespaces, self.wake),
+            Fleet(api, settings),
+            Watcher(self.wake),
+            settings,
+        )
+
+    async def start(self) -> None:
+        """Begin to watch, and wait until enough is known to decide anything."""
+        self._loop = asyncio.get_running_loop()
+        self.shared.fleet.start()
+        self.shared.caches.start()
+        self.shared.watcher.start()
+        while not (self.shared.fleet.synced and self.shared.caches.synced):
+            await asyncio.sleep(0.05)
+
+    def stop(self) -> None:
+        """Watch no more. Runs go on."""
+        self.shared.watcher.stop()
+        self.shared.caches.stop()
+        self.shared.fleet.stop()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def wake(self, uid: str) -> None:
+        """Let a study tick now; from any thread."""
+        event = self._wakes.get(uid)
+        if event is not None and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(event.set)
+
+    async def drive(self, uid: str, read: Callable[[], dict[str, Any]], stopped: Callable[[], bool]) -> None:
+        """Tick a study until it is to stop."""
+        event = self._wakes.setdefault(uid, asyncio.Event())
+        pause = _FIRST_PAUSE
+        while not stopped():
+            event.clear()
+            try:
+                delay = await self._tick(uid, read())
+                pause = _FIRST_PAUSE
+            except ApiError as error:
+                log.warning("%s: %s; trying again in %.0f s", read()["metadata"]["name"], error, pause)
+                delay, pause = pause, min(_LONGEST_PAUSE, pause * 2)
+            except Exception:
+                # A defect in one study's tick must not end its daemon, nor hide.
+                log.exception("%s: the tick failed; trying again in %.0f s", read()["metadata"]["name"], pause)
+                self.health.failed()
+                delay, pause = pause, min(_LONGEST_PAUSE, pause * 2)
+            await asyncio.sleep(_LEAST_SECONDS)
+            if not stopped():
+                await _wait(event, max(0.0, delay - _LEAST_SECONDS))
+
+    async def delete(self, uid: str, body: dict[str, Any]) -> int:
+        """Stop what is left of a study; returns how many pods still go."""
+        controller = self._controller(uid, body)
+        left = await self._in_thread(lambda: controller.delete(body))
+        if left == 0:
+            self._controllers.pop(uid, None)
+            self._wakes.pop(uid, None)
+        return left
+
+    async def _tick(self, uid: str, body: dict[str, Any]) -> float:
+        controller = self._controller(uid, body)
+        began = time.monotonic()
+        delay = await self._in_thread(lambda: controller.tick(body))
+        self.health.ticked(time.monotonic() - began)
+        return delay
+
+    def _controller(self, uid: str, body: dict[str, Any]) -> StudyController:
+        if uid not in self._controllers:
+            self._controllers[uid] = StudyController(body, self.shared)
+        return self._controllers[uid]
+
+    def _in_thread(self, work: Callable[[], _T]) -> Awaitable[_T]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return
+
+
+def make_registry(operator: Operator) -> kopf.OperatorRegistry:
+    """The handlers, for `kopf.run`."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.startup(registry=registry)
+    async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
+        settings.persistence.finalizer = names.FINALIZER
+        prefix = f"operator.{GROUP}"
+        settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=prefix)
+        settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=prefix, key="last-seen")
+        settings.posting.enabled = False
+        settings.scanning.disabled = bool(operator.settings.namespaces)
+        settings.watching.server_timeout = 240
+        settings.watching.client_timeout = 300
+        settings.networking.request_timeout = 30
+        await operator.start()
+
+    @kopf.on.cleanup(registry=registry)
+    async def stop(**_: Any) -> None:
+        operator.stop()
+
+    @kopf.on.event(GROUP, VERSION, "hpostudies", registry=registry)
+    async def poke(uid: str, **_: Any) -> None:
+        operator.wake(uid)
+
+    @kopf.daemon(GROUP, VERSION, "hpostudies", registry=registry, id="tick", cancellation_timeout=5.0)
+    async def tick(uid: str, body: kopf.Body, stopped: kopf.DaemonStopped, **_: Any) -> None:
+        await operator.drive(uid, lambda: _plain(body), lambda: bool(stopped))
+
+    @kopf.on.delete(GROUP, VERSION, "hpostudies", registry=registry, id="stop")
+    async def delete(uid: str, body: kopf.Body, **_: Any) -> None:
+        try:
+            left = await operator.delete(uid, _plain(body))
+        except ApiError as error:
+            raise kopf.TemporaryError(str(error), delay=_DELETE_SECONDS) from error
+        if left:
+            raise kopf.TemporaryError(f"{left} pods write their checkpoints", delay=_DELETE_SECONDS)
+
+    return registry
+
+
+def _plain(body: kopf.Body) -> dict[str, Any]:
+    return {key: _copied(value) for key, value in body.items()}
+
+
+def _copied(value: Any) -> Any:
+    if hasattr(value, "items"):
+        return {key: _copied(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_copied(inner) for inner in value]
+    return value
