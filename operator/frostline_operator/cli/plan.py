@@ -25,7 +25,7 @@ def show_plan(manifest: Path, gpus: list[str], declared: list[str]) -> int:
     console = Console()
     study = load_study(manifest)
     available = devices.cards(gpus) or devices.discover(study.spec.search.parallelism, declared)
-    profile = profile_model(profile_document(study.spec), memory_of(available))
+    profile = profile_model(profile_document(study.spec), memory_of(available), manifest.parent)
     seen = Observation(study.metadata.name, study.spec, profile, devices.classes(available), StudyState(), time.time())
     found = forecast(seen)
     console.print(
@@ -40,7 +40,7 @@ def show_plan(manifest: Path, gpus: list[str], declared: list[str]) -> int:
     if profile.memory is not None:
         console.print()
         console.print(_fits(seen, found))
-        _explain_misfits(seen, found, console, memory_of(available))
+        _explain_misfits(seen, found, console, memory_of(available), manifest.parent)
     return 0
 
 
@@ -102,7 +102,7 @@ def _fits(seen: Observation, found: Forecast) -> Table:
     return table
 
 
-def _explain_misfits(seen: Observation, found: Forecast, console: Console, memory: Memory) -> None:
+def _explain_misfits(seen: Observation, found: Forecast, console: Console, memory: Memory, code: Path) -> None:
     """For the highest rung that no class fits as asked: what would make it fit."""
     short = [rung for rung in found.rungs if rung.layers < rung.asked_layers]
     if not short or seen.memory is None:
@@ -118,7 +118,7 @@ def _explain_misfits(seen: Observation, found: Forecast, console: Console, memor
         highlight=False,
     )
     helped = False
-    for words in remedies(seen.spec, seen.memory, rung.asked_layers, allowed, memory):
+    for words in remedies(seen.spec, seen.memory, rung.asked_layers, allowed, memory, code):
         console.print(f"  {words}", highlight=False)
         helped = True
     if not helped:

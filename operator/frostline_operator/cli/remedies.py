@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from frostline_operator.api.quantity import format_bytes
@@ -11,7 +12,9 @@ from frostline_operator.cluster.local.profile import Memory, ProfileError, profi
 from frostline_trainer.contract import MemoryProfile, TrainingSpec
 
 
-def remedies(spec: HPOStudySpec, profile: MemoryProfile, layers: int, limit: int, memory: Memory) -> Iterator[str]:
+def remedies(
+    spec: HPOStudySpec, profile: MemoryProfile, layers: int, limit: int, memory: Memory, code: Path
+) -> Iterator[str]:
     """Changes of the training section that make `layers` fit `limit` bytes, each with what it would then need.
 
     A smaller batch is read off the profile; everything else is simulated anew, which takes seconds each.
@@ -24,7 +27,8 @@ def remedies(spec: HPOStudySpec, profile: MemoryProfile, layers: int, limit: int
     for words, changes in _variants(spec.training):
         try:
             training = spec.training.model_copy(update=changes)
-            changed = profile_model(profile_document(spec.model_copy(update={"training": training})), memory).memory
+            document = profile_document(spec.model_copy(update={"training": training}))
+            changed = profile_model(document, memory, code).memory
         except ProfileError:  # not installed here, or not for this model
             continue
         if changed is not None and changed.required(layers) <= limit:

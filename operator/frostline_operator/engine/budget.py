@@ -28,17 +28,17 @@ class Remaining:
     trials: float
     tokens: float
     gpu_seconds: float
-    wall_seconds: float
+    wall_clock: float
     cost: float
 
     @property
     def limits_time(self) -> bool:
         """Whether runs need a deadline."""
-        return not all(math.isinf(left) for left in (self.gpu_seconds, self.wall_seconds, self.cost))
+        return not all(math.isinf(left) for left in (self.gpu_seconds, self.wall_clock, self.cost))
 
     def exhausted(self) -> str | None:
         """Name of a limit that allows no further run, None while all do."""
-        for name in ("tokens", "gpu_seconds", "wall_seconds", "cost"):
+        for name in ("tokens", "gpu_seconds", "wall_clock", "cost"):
             if getattr(self, name) <= 0:
                 return name
         return None
@@ -61,7 +61,7 @@ def remaining(budget: BudgetSpec, state: StudyState, now: float) -> Remaining:
         trials=_left(budget.trials, len(state.trials)),
         tokens=_left(budget.tokens, spent.tokens),
         gpu_seconds=_left(budget.gpu_seconds, spent.gpu_seconds),
-        wall_seconds=wall,
+        wall_clock=wall,
         cost=_left(budget.cost, spent.cost),
     )
 
@@ -103,15 +103,15 @@ def reserve(
         return Reservation(Amounts(tokens, 0.0, 0.0), None)
     by_cost = left.cost / price if price > 0 else math.inf
     device_seconds = min(left.gpu_seconds, by_cost)
-    available = min(device_seconds, left.wall_seconds)
+    available = min(device_seconds, left.wall_clock)
     if expected_seconds is None:
-        wanted = min(device_seconds / share, left.wall_seconds)
+        wanted = min(device_seconds / share, left.wall_clock)
         needed = min(MINIMUM_SECONDS, available)
     else:
         wanted = max(MINIMUM_SECONDS, expected_seconds * DEADLINE_FACTOR) + STOP_GRACE_SECONDS
         needed = expected_seconds
     if available <= 0 or needed > available:
-        names = {"gpu_seconds": left.gpu_seconds, "wall_seconds": left.wall_seconds, "cost": by_cost}
+        names = {"gpu_seconds": left.gpu_seconds, "wall_clock": left.wall_clock, "cost": by_cost}
         return min(names, key=lambda name: names[name])
     held = min(max(wanted, needed), available)
     if math.isinf(held):  # only a cost budget, and a class without a price

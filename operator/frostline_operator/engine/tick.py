@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 
+from pydantic.alias_generators import to_camel
+
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine import algorithms, attempts, launch, space, trust
 from frostline_operator.engine.actions import Action, CreateTrial, EndTrial, FailTrial, Finish, StopRun, Wait
@@ -174,11 +176,11 @@ class _Tick:
         limit = remaining(self.spec.budget, self.state, self.seen.now).exhausted()
         if self.state.active_runs:
             if limit is not None and self.spec.budget.on_exhausted == "Stop":
-                self._stop_all(f"the budget in {limit} is spent")
+                self._stop_all(f"budget.{to_camel(limit)} is spent")
             return
         open_work = [t for t in self.state.trials.values() if t.waiting]
         if blocked is not None or (limit is not None and (open_work or not self._nothing_left())):
-            self._finish("BudgetExhausted", f"the budget in {blocked or limit} allows no further run")
+            self._finish("BudgetExhausted", f"budget.{to_camel(blocked or limit or '')} allows no further run")
         elif self._nothing_left():
             self._finish("Completed", "every trial has been decided")
         elif open_work and not any(memory_class.slots for memory_class in self.seen.classes):

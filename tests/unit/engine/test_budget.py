@@ -29,7 +29,7 @@ def test_without_limits_in_time_a_run_has_no_deadline() -> None:
 def test_a_run_is_refused_by_the_limit_it_would_pass() -> None:
     assert reserve(left(tokens=99), 100, None, 0.0, 1) == "tokens"
     assert reserve(left(gpu_seconds=40), 100, 50.0, 0.0, 1) == "gpu_seconds"
-    assert reserve(left(wall_seconds=40), 100, 50.0, 0.0, 1) == "wall_seconds"
+    assert reserve(left(wall_clock=40), 100, 50.0, 0.0, 1) == "wall_clock"
     assert reserve(left(cost=4.0), 100, 50.0, 0.1, 1) == "cost"
 
 
@@ -49,7 +49,7 @@ def test_before_the_speed_is_known_the_time_left_is_shared_by_the_runs_that_star
 def test_a_reservation_is_within_every_limit_and_its_deadline_leaves_time_to_stop(
     gpu: float, wall: float, cost: float, expected: float | None, price: float, share: int
 ) -> None:
-    reserved = reserve(left(gpu_seconds=gpu, wall_seconds=wall, cost=cost), 1, expected, price, share)
+    reserved = reserve(left(gpu_seconds=gpu, wall_clock=wall, cost=cost), 1, expected, price, share)
     if isinstance(reserved, str):
         return
     amounts = reserved.amounts
@@ -62,8 +62,8 @@ def test_a_reservation_is_within_every_limit_and_its_deadline_leaves_time_to_sto
 
 def test_the_wall_clock_runs_while_nothing_else_does() -> None:
     state = StudyState(started_at=100.0)
-    assert remaining(BudgetSpec(wall_clock="1m"), state, 130.0).wall_seconds == pytest.approx(30)
-    assert remaining(BudgetSpec(wall_clock="1m"), state, 161.0).exhausted() == "wall_seconds"
+    assert remaining(BudgetSpec(wall_clock="1m"), state, 130.0).wall_clock == pytest.approx(30)
+    assert remaining(BudgetSpec(wall_clock="1m"), state, 161.0).exhausted() == "wall_clock"
 
 
 def test_prices_are_per_hour_and_class() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
@@ -14,6 +13,7 @@ import pydantic
 from frostline_operator.cluster.local import devices, processes
 from frostline_operator.cluster.local.devices import Device
 from frostline_operator.cluster.local.files import StudyFiles
+from frostline_operator.cluster.local.profile import trainer_environment
 from frostline_operator.cluster.protocol import RunSettings, RunView
 from frostline_operator.cluster.scrape import release, scrape
 from frostline_operator.engine.reconcile import Sample
@@ -33,13 +33,17 @@ class LocalCluster:
         files: of the study.
         study_uid: whose metrics to read.
         available: devices, each for one run at a time.
+        code: folder in which a custom entrypoint's module is looked for first.
         scrape_seconds: between two looks at a trainer's metrics.
     """
 
-    def __init__(self, files: StudyFiles, study_uid: str, available: list[Device], scrape_seconds: float = 1.0) -> None:
+    def __init__(
+        self, files: StudyFiles, study_uid: str, available: list[Device], code: Path, scrape_seconds: float = 1.0
+    ) -> None:
         self._files = files
         self._uid = study_uid
         self._devices = available
+        self._code = code
         self._interval = scrape_seconds
         self._client = httpx.Client(timeout=2.0, trust_env=False)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -121,7 +125,7 @@ class LocalCluster:
         files.device.write_text(str(self._held[run.name]))
         files.spec.write_text(spec.model_dump_json(by_alias=True, exclude_none=True, indent=1))
         environment = {
-            **os.environ,
+            **trainer_environment(self._code),
             "PYTHONUNBUFFERED": "1",
             **device.environment,
             RUN_ENV: f"@{files.spec}",

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Literal
 
 from frostline_operator.api.study import HPOStudySpec
@@ -26,6 +27,12 @@ def profile_document(spec: HPOStudySpec) -> str:
     )
 
 
+def trainer_environment(code: Path) -> dict[str, str]:
+    """This process's environment, with a folder put first where Python looks for modules."""
+    paths = [str(code.resolve()), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
 def memory_of(available: list[Device]) -> Memory:
     """Whose memory has to be foretold for runs on these devices."""
     if all(device.usable_bytes is None for device in available):
@@ -33,19 +40,20 @@ def memory_of(available: list[Device]) -> Memory:
     return "cpu" if any(device.enforced for device in available) else "cuda"
 
 
-def profile_model(document: str, memory: Memory) -> ModelProfile:
+def profile_model(document: str, memory: Memory, code: Path) -> ModelProfile:
     """The profile of a document made by `profile_document`.
 
     Args:
         document: model, data and training.
         memory: whose memory to foretell in `ModelProfile.memory`: `cuda` for GPUs, `cpu` for classes declared on a CPU,
             none to leave it out, which takes seconds less. Foretold once, it is read from the cache.
+        code: folder in which a custom entrypoint's module is looked for first.
 
     Raises:
         ProfileError: with the trainer's message.
     """
     command = [sys.executable, "-m", "frostline_trainer", "profile", document, "--format", "json", "--memory", memory]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**trainer_environment(code), "CUDA_VISIBLE_DEVICES": ""}
     answer = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if answer.returncode != 0:
         raise ProfileError(_message(answer.stdout + answer.stderr))

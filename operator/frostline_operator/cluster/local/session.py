@@ -45,13 +45,14 @@ class Session:
 
 
 @contextmanager
-def open_session(study: HPOStudy, folder: Path, declared: list[str]) -> Iterator[Session]:
+def open_session(study: HPOStudy, folder: Path, declared: list[str], code: Path) -> Iterator[Session]:
     """Open a study's folder for running it.
 
     Args:
         study: as read from its manifest.
         folder: made if it is not there.
         declared: memory classes instead of the machine's own, see `devices.discover`.
+        code: folder in which a custom entrypoint's module is looked for first.
 
     Raises:
         SessionError: another command runs it, or the folder holds another study.
@@ -67,8 +68,8 @@ def open_session(study: HPOStudy, folder: Path, declared: list[str]) -> Iterator
                 available = devices.discover(study.spec.search.parallelism, declared)
                 uid = store.fact("uid")
                 assert uid is not None
-                cluster = LocalCluster(files, uid, available)
-                profile = _profile(study, store, memory_of(available))
+                cluster = LocalCluster(files, uid, available, code)
+                profile = _profile(study, store, memory_of(available), code)
                 loop = StudyLoop(study.metadata.name, uid, study.spec, profile, cluster, store, time.time)
                 yield Session(study, files, store, loop, available, resumed)
                 cluster.close()
@@ -132,13 +133,13 @@ def _fixed(spec: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _profile(study: HPOStudy, store: SqliteStore, memory: Memory) -> ModelProfile:
+def _profile(study: HPOStudy, store: SqliteStore, memory: Memory, code: Path) -> ModelProfile:
     """Computed once and kept."""
     document = profile_document(study.spec)
     known = store.fact("profile")
     if known is not None and store.fact("profiledFor") == f"{memory} {document}":
         return ModelProfile.model_validate_json(known)
-    found = profile_model(document, memory)
+    found = profile_model(document, memory, code)
     store.set_fact("profile", found.model_dump_json(by_alias=True))
     store.set_fact("profiledFor", f"{memory} {document}")
     return found
