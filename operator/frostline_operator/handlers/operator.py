@@ -138,6 +138,10 @@ def make_registry(operator: Operator) -> kopf.OperatorRegistry:
     """The handlers, for `kopf.run`."""
     registry = kopf.OperatorRegistry()
 
+    @kopf.on.login(registry=registry)
+    def login(**context: Any) -> Any:
+        return kopf.login_via_client(**context)
+
     @kopf.on.startup(registry=registry)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.persistence.finalizer = names.FINALIZER

@@ -125,7 +125,8 @@ def budget_lines(budget: BudgetSpec, state: StudyState, now: float) -> list[Budg
 
 
 def _used(lines: Sequence[BudgetLine]) -> str:
-    shares = [line.spent / line.limit for line in lines if line.limit]
+    # Trials are all drawn early on, so their share says nothing about how far the study has come.
+    shares = [line.spent / line.limit for line in lines if line.limit and line.name != "trials"]
     return f"{min(1.0, max(shares)):.0%}" if shares else ""
 
 
