@@ -11,8 +11,8 @@ import pytest
 
 from frostline_operator.cluster.local import devices, processes
 from frostline_operator.cluster.local.files import StudyFiles
-from frostline_operator.cluster.local.scrape import parse
 from frostline_operator.cluster.local.store import SqliteStore
+from frostline_operator.cluster.scrape import read
 from frostline_operator.engine.reconcile import Sample
 from frostline_operator.engine.state import MemoryClass
 from tests.unit.engine.world import Trouble, World, study
@@ -120,9 +120,9 @@ frostline_trial_tokens_total{study="s",study_uid="mine",trial="b",rung="1"} 512.
 
 
 def test_only_this_studys_series_are_read_and_only_with_a_value() -> None:
-    assert parse(EXPOSITION, "mine") == [Sample("a", 1, 4096, 2.5)]
+    assert read(EXPOSITION, "mine").samples == (Sample("a", 1, 4096, 2.5),)
 
 
 def test_what_is_no_exposition_is_an_error() -> None:
     with pytest.raises(ValueError):
-        parse("<html>{", "mine")
+        read("<html>{", "mine")
