@@ -467,6 +467,16 @@ class ModelProfile(Section):
     memory: MemoryProfile | None = None
     """Peak device memory, where it was asked for."""
 
+    def packing_gain(self, layers: int, trials: int) -> float:
+        """How many times faster per trial a run of so many trials is foretold to be than a run for each.
+
+        One trial costs prefix + suffix per step, a packed one prefix / trials + suffix, where the suffix includes the
+        optimizer's update (`UPDATE_FLOPS`). Packing pays from `PACKING_PAYS` on; docs/packing.md has what was measured.
+        """
+        prefix = self.prefix_flops[layers - 1] * self.step_tokens
+        suffix = self.suffix_flops[layers - 1] * self.step_tokens + UPDATE_FLOPS * self.parameters[layers - 1]
+        return (prefix + suffix) / (prefix / trials + suffix)
+
     def problems(self) -> Iterator[tuple[FieldPath, str]]:
         """Lists that do not have one entry per z."""
         for name in ("parameters", "prefix_flops", "suffix_flops"):
