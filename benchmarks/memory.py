@@ -169,13 +169,17 @@ def measured_on_cuda(spec: Any, shape: Any, z: int, case: Case, cap: int | None 
     return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
 
 
-def accuracy(device: str) -> None:
+def accuracy(device: str, only: str | None) -> None:
     from frostline_trainer.memory.allocator import replay
     from frostline_trainer.memory.profile import memory_profile
     from frostline_trainer.memory.simulate import layers_of, simulate
 
-    rows: list[dict[str, Any]] = []
+    path = RESULTS / f"memory-accuracy-{device}.json"
+    rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"] if only and path.exists() else []
     for case in CASES:
+        if only and only not in case.name:
+            continue
+        rows = [row for row in rows if row["case"] != case.name]
         spec, shape = specification(case)
         layers, _ = layers_of(spec, shape)
         profile = memory_profile(spec, device, shape) if case.profiled or device == "cuda" else None  # type: ignore[arg-type]
@@ -228,10 +232,14 @@ def accuracy(device: str) -> None:
                 f"simulated {row['error']:+7.2%}{text}",
                 flush=True,
             )
+        summarise(device, rows)
+
+
+def summarise(device: str, rows: list[dict[str, Any]]) -> None:
     monotone = all(row["rises"] for row in rows)
     summary: dict[str, Any] = {"device": device, "configurations": len(rows), "monotone_in_z": monotone}
     for name in ("error", "profile_error"):
-        errors = [abs(row[name]) for row in rows if name in row]
+        errors = [abs(row[name]) for row in rows if name in row] or [0.0]
         summary[f"mean_{name}"], summary[f"max_{name}"] = statistics.mean(errors), max(errors)
     if device == "cuda":
         summary["said_to_fit_and_fits"] = all(row["fits_when_said_to"] for row in rows)
@@ -326,7 +334,8 @@ def store(name: str, document: dict[str, Any]) -> None:
     document = {"torch": torch.__version__, **document}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
-    print(json.dumps(document.get("summary", {}), indent=1))
+    if "summary" in document:
+        print(json.dumps(document["summary"]), flush=True)
 
 
 def main() -> None:
@@ -334,9 +343,10 @@ def main() -> None:
     parser.add_argument("what", choices=("accuracy", "profiles", "one"))
     parser.add_argument("model", nargs="?", choices=tuple(MODELS))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--case", help="only the cases with this in their name; the results of the others are kept")
     parsed = parser.parse_args()
     if parsed.what == "accuracy":
-        accuracy(parsed.device)
+        accuracy(parsed.device, parsed.case)
     elif parsed.what == "profiles":
         profiles(parsed.model)
     else:
