@@ -435,6 +435,8 @@ class ProfileSpec(Section):
     model: ModelSpec
     data: DataSpec
     training: TrainingSpec = Field(default_factory=TrainingSpec)
+    hyperparameters: dict[str, Scalar] = Field(default_factory=dict)
+    """One configuration of the study, for custom entrypoints, which are tried out for a step."""
 
 
 UPDATE_FLOPS = 100.0

@@ -41,7 +41,7 @@ class _Diverged(Exception):  # noqa: N818 - control flow: leaves the entrypoint 
 class Trial:
     """One hyperparameter configuration at one fidelity, for a custom entrypoint."""
 
-    def __init__(self, run: RunSpec, spec: TrialSpec, device: torch.device, place: _Place):
+    def __init__(self, run: RunSpec, spec: TrialSpec, device: torch.device, place: Place):
         self.name: str = spec.name
         self.hyperparameters: dict[str, Scalar] = spec.hyperparameters
         """As sampled, by the names of the study's search space."""
@@ -85,10 +85,7 @@ class Trial:
         Raises:
             StudyFault: there are fewer units than layers to train, or the model cannot be cut.
         """
-        if isinstance(model, nn.Module) and not isinstance(model, nn.Sequential):
-            network = ChainNetwork(cut(model, type(model).__name__))
-        else:
-            network = ChainNetwork([(f"unit{i}", unit) for i, unit in enumerate(model)])
+        network = chain(model)
         whole = network.module().to(self.device)
         estimate_statistics(whole, [batch.to(self.device) for batch in statistics])
         split = network.split(self.layers)
@@ -164,7 +161,18 @@ class Trial:
         )
 
 
-class _Place:
+def chain(model: nn.Module | Sequence[nn.Module]) -> ChainNetwork:
+    """A custom model as an ordered list of units.
+
+    Raises:
+        StudyFault: it cannot be cut.
+    """
+    if isinstance(model, nn.Module) and not isinstance(model, nn.Sequential):
+        return ChainNetwork(cut(model, type(model).__name__))
+    return ChainNetwork([(f"unit{i}", unit) for i, unit in enumerate(model)])
+
+
+class Place:
     """What the trials of a run have in common."""
 
     def __init__(self, store: Store, metrics: RunMetrics, stopped: Callable[[], bool], turns: Turns):
@@ -182,7 +190,7 @@ def run_custom(
     assert spec.model.entrypoint is not None
     function = load_entrypoint(spec.model.entrypoint)
     turns = Turns(len(spec.trials))
-    place = _Place(store, metrics, stopped, turns)
+    place = Place(store, metrics, stopped, turns)
     trials = [Trial(spec, trial, device, place) for trial in spec.trials]
 
     def evaluate(trial: Trial) -> TrialResult:

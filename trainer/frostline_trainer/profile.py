@@ -20,6 +20,7 @@ from frostline_trainer.families import build_network
 from frostline_trainer.logs import log
 from frostline_trainer.network import run_prefix
 from frostline_trainer.objective import training_loss
+from frostline_trainer.probe import probe
 
 VERSION = 1
 """Raise it when the counting changes, so that cached profiles are made anew."""
@@ -108,9 +109,9 @@ def main(document: str, form: str, memory: Literal["cuda", "cpu", "none"] = "non
         fields = json.loads(text)
         if "trials" in fields and "training" not in fields:  # a RunSpec: the first trial's training stands for all
             fields["training"] = fields["trials"][0].get("training", {})
-        wanted = {name: fields[name] for name in ("model", "data", "training") if name in fields}
+        wanted = {name: fields[name] for name in ProfileSpec.model_fields if name in fields}
         spec = ProfileSpec.model_validate_json(json.dumps(wanted))
-        found = profile(spec)
+        found = profile(spec) if spec.model.family != "Custom" else probe(spec)
         if memory != "none" and spec.model.family != "Custom":
             from frostline_trainer.memory.profile import cached_memory_profile
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.cluster.local.devices import Device
+from frostline_operator.engine.space import assignments
 from frostline_trainer.contract import ModelProfile, ProfileSpec
 
 Memory = Literal["cuda", "cpu", "none"]
@@ -22,7 +23,9 @@ class ProfileError(Exception):
 
 def profile_document(spec: HPOStudySpec) -> str:
     """What the profile depends on, as JSON. Hyperparameters bound to the model keep the study's own values."""
-    return ProfileSpec(model=spec.model, data=spec.data, training=spec.training).model_dump_json(
+    custom = spec.model.family == "Custom"
+    tried = assignments(spec.parameters, spec.search, 1)[0] if custom else {}
+    return ProfileSpec(model=spec.model, data=spec.data, training=spec.training, hyperparameters=tried).model_dump_json(
         by_alias=True, exclude_none=True
     )
 
