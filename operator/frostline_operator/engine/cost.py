@@ -11,10 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from frostline_operator.engine.schedule import Rung
 from frostline_operator.engine.state import Run, RunState
-from frostline_trainer.contract import ModelProfile
+from frostline_trainer.contract import PACKING_PAYS, ModelProfile
 
-PACKING_GAIN = 0.05
-"""Packing must save at least this share of a run's cost: below it, a run's other trials only make its result later."""
+LEAST_SAVING = 0.05
+"""Sharing a run must save at least this part of the cost: a trial's result comes later for it."""
+UNSURE_GAIN = 0.76
+"""The slowest that packing was ever measured where it is not chosen (docs/packing.md): what to expect at worst."""
 
 
 def run_flops(profile: ModelProfile, layers: int, tokens: int, trials: int) -> float:
@@ -49,16 +51,26 @@ def steps(
         before = 0 if restart else before + tokens
 
 
-def packing_pays(profile: ModelProfile, layers: int, overhead_share: float = 0.0) -> bool:
-    """Whether sharing a run saves enough at this z.
+def packing_pays(profile: ModelProfile, layers: int, trials: int, startup_share: float = 0.0) -> bool:
+    """Whether one run of `trials` trials is expected to take less than a run for each.
 
-    A shared run saves the prefix and the start-up of all trials but one. `overhead_share` is start-up over the training
-    time of one trial, as far as it is known.
+    A shared run saves the frozen prefix and the start-up of all trials but one. Where the profile's gain is too small
+    to be sure of (`PACKING_PAYS`), sharing is taken to slow the training itself down (`UNSURE_GAIN`).
+
+    Args:
+        profile: of the model.
+        layers: z.
+        trials: how many would share the run.
+        startup_share: seconds of a run's start-up over those of training one trial, 0 where unknown.
     """
-    z = min(layers, profile.layers) - 1
-    alone = profile.prefix_flops[z] + profile.suffix_flops[z]
-    shared = profile.prefix_flops[z] / alone
-    return (shared + overhead_share) / (1 + overhead_share) >= PACKING_GAIN
+    if trials < 2:
+        return False
+    gain = profile.packing_gain(min(layers, profile.layers), trials)
+    if gain < PACKING_PAYS:
+        gain = UNSURE_GAIN
+    apart = trials * (startup_share + 1)
+    together = startup_share + trials / gain
+    return together <= apart * (1 - LEAST_SAVING)
 
 
 class Speed:

@@ -75,9 +75,10 @@ def _rung(
     layers = rules.largest_layers(rung.layers)
     home = rules.home(rung.layers)
     slots = 1 if home is None else min(seen.spec.search.parallelism, home.slots)
-    together = 1
-    if layers and seen.spec.model.family != "Custom" and cost.packing_pays(profile, layers):
-        together = max(1, min(-(-size // max(1, slots)), seen.spec.search.max_trials_per_run))
+    together = max(1, min(-(-size // max(1, slots)), seen.spec.search.max_trials_per_run))
+    if not layers or not cost.packing_pays(profile, layers, together):
+        together = 1
+    else:
         while together > 1 and home is not None and not rules.fits(home, layers, together):
             together -= 1
     whole, rest = divmod(size, together)

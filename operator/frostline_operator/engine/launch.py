@@ -44,6 +44,8 @@ class _Group:
     bracket: int
     rung: int
     start_tokens: int
+    start_layers: int
+    """z of the checkpoints that they would start from."""
     trials: tuple[int, ...]
     solo: bool
 
@@ -86,35 +88,35 @@ class Launcher:
             spare -= math.ceil(len(group.trials) / self._together(group, len(group.trials)))
         if spare <= 0:
             return 0
-        if not self._may_pack(self._plan.rungs[0].layers, 0, 0):
-            return spare
         if self._plan.open_ended:
             each = int(self._spec.search.eta**self._plan.top)
         else:
             each = math.ceil((self._plan.trials - len(self._state.trials)) / self._width(0))
-        return spare * max(1, min(each, self._most_together()))
+        each = min(each, self._most_together())
+        return spare * (each if self._pays(self._plan.rungs[0].layers, 0, 0, each) else 1)
 
     def _groups(self) -> list[_Group]:
         busy = self._state.busy()
-        groups: dict[tuple[object, ...], list[int]] = {}
+        groups: dict[tuple[int, int, tuple[int, int], bool, str], list[int]] = {}
         for trial in self._state.trials.values():
             if trial.waiting and trial.index not in busy:
                 solo = attempts.judge(self._state, trial).solo
-                key = (-trial.rung, trial.bracket, self._start_tokens(trial), solo, self._batch_key(trial))
+                start = self._start(trial)
+                key = (trial.bracket, trial.rung, start, solo, self._batch_key(trial))
                 groups.setdefault(key, []).append(trial.index)
         made = [
-            _Group(bracket, -down, start, tuple(members), solo)  # type: ignore[arg-type, operator]
-            for (down, bracket, start, solo, _), members in groups.items()
+            _Group(bracket, rung, tokens, layers, tuple(members), solo)
+            for (bracket, rung, (tokens, layers), solo, _), members in groups.items()
         ]
         return sorted(made, key=lambda group: (-group.rung, group.bracket, group.trials[0]))
 
-    def _start_tokens(self, trial: Trial) -> int:
-        """Where a run of it would start: at its checkpoint, if that is of use at its rung."""
+    def _start(self, trial: Trial) -> tuple[int, int]:
+        """Tokens and layers of the checkpoint that a run of it would start from, if one is of use at its rung."""
         if trial.checkpoint is None:
-            return 0
+            return 0, 0
         if self._spec.promotion == "Restart" and trial.checkpoint_rung != trial.rung:
-            return 0
-        return trial.checkpoint.tokens
+            return 0, 0
+        return trial.checkpoint.tokens, trial.checkpoint.layers
 
     def _batch_key(self, trial: Trial) -> str:
         return json.dumps({name: trial.assignment.get(name) for name in self._separating})
@@ -140,25 +142,24 @@ class Launcher:
     def _most_together(self) -> int:
         return min(self._spec.search.max_trials_per_run, MAX_TRIALS_PER_RUN)
 
-    def _may_pack(self, layers: int, rung: int, start_tokens: int) -> bool:
+    def _pays(self, layers: int, rung: int, start_tokens: int, trials: int) -> bool:
         """Whether sharing a run pays at this fidelity, start-up time included as far as it is known."""
-        if self._spec.model.family == "Custom" or self._most_together() == 1:
-            return False
-        tokens = self._plan.rungs[rung].tokens - start_tokens
         startup = self._speed.startup()
         share = 0.0
         if startup is not None:
+            tokens = self._plan.rungs[rung].tokens - start_tokens
             flops = cost.run_flops(self._seen.profile, layers, tokens, 1)
             alone = self._speed.seconds(flops, self._seen.classes[0].name if self._seen.classes else "", rung)
             share = startup / max(1e-9, (alone or 0.0) - startup)
-        return cost.packing_pays(self._seen.profile, layers, share)
+        return cost.packing_pays(self._seen.profile, layers, trials, share)
 
     def _together(self, group: _Group, count: int) -> int:
         """How many of the group's `count` waiting trials to put into the next run."""
         layers = self._plan.rungs[group.rung].layers
-        if group.solo or not self._may_pack(layers, group.rung, group.start_tokens):
+        wanted = min(math.ceil(count / self._width(group.rung)), self._most_together())
+        if group.solo or not self._pays(layers, group.rung, group.start_tokens, wanted):
             return 1
-        return max(1, min(math.ceil(count / self._width(group.rung)), self._most_together()))
+        return wanted
 
     def _place(self, asked: int, trials: int) -> Fit | None:
         return placement(self._seen, self._state).place(asked, trials, self._free())
@@ -167,7 +168,9 @@ class Launcher:
         """The run for these trials, or for fewer of them where the budget in tokens asks for it."""
         rung = self._plan.rungs[group.rung]
         left = remaining(self._spec.budget, self._state, self._seen.now)
-        each = cost.increment(rung.tokens, group.start_tokens, self._seen.profile.step_tokens)
+        # What was learnt with more layers cannot go on with fewer: then the trial starts over.
+        start_tokens = group.start_tokens if fit.layers >= group.start_layers else 0
+        each = cost.increment(rung.tokens, start_tokens, self._seen.profile.step_tokens)
         while True:
             flops = cost.run_flops(self._seen.profile, fit.layers, each, len(trials))
             expected = self._speed.seconds(flops, fit.memory_class, group.rung)
@@ -185,7 +188,7 @@ class Launcher:
             rung=group.rung,
             layers=fit.layers,
             tokens=rung.tokens,
-            start_tokens=group.start_tokens,
+            start_tokens=start_tokens,
             trials=trials,
             memory_class=fit.memory_class,
             reserved=reservation.amounts,

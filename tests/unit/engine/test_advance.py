@@ -246,3 +246,16 @@ def test_applying_the_same_start_twice_is_harmless() -> None:
     for action in actions:
         apply(world.state, action)
     assert world.state.runs == before
+
+
+def test_a_run_with_fewer_layers_than_the_checkpoint_starts_over() -> None:
+    classes = (MemoryClass("small", 8, 1), MemoryClass("large", 80, 1))
+    trouble = Trouble(capacity={"small": (3, 16), "large": (10, 16)})
+    search = {"algorithm": "SuccessiveHalving", "trials": 8, "parallelism": 2}
+    for seed in range(20):
+        world = World(study(search=search, placement={"degrade": True}), seed, trouble, classes)
+        world.play()
+        for action in world.log:
+            if isinstance(action, StartRun) and action.start_tokens:
+                below = [world.state.trials[t].result_at(action.rung - 1) for t in action.trials]
+                assert all(result is None or result.layers <= action.layers for result in below)
