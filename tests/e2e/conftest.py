@@ -1,14 +1,18 @@
 """End-to-end tests run in a real cluster; `frostcluster` starts one, or takes the one it is given."""
 
+import json
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-# The package lies beside these tests and is not installed with the product
-sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
-
+from frostcluster.client import Client
+from frostcluster.cluster import Cluster
 from frostcluster.fixtures import cluster, own_cluster, python_runtime, workloads
+from frostcluster.runtime import python_runtime_mounts
+from frostcluster.workloads import Workloads
+from tests.e2e.operating import ROOT, OperatorProcess, Studies
 
 __all__ = ["cluster", "own_cluster", "python_runtime", "workloads"]
 
@@ -21,3 +25,70 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(_SECONDS))
+
+
+@pytest.fixture(scope="session")
+def crds(cluster: Client) -> Client:
+    """Return the cluster with Frostline's custom resources in it."""
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(ROOT / "crds"))
+    for kind in ("hpostudies", "hpotrials"):
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{kind}.hpo.frostline.dev", "--timeout=30s")
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def checkpoints(cluster: Client, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of this machine that all pods have at /checkpoints."""
+    if not isinstance(cluster, Cluster):
+        return Path("/unused")
+    folder = tmp_path_factory.mktemp("checkpoints")
+    folder.chmod(0o777)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def operator_settings(cluster: Client, checkpoints: Path) -> dict[str, object]:
+    """Return the settings of an operator whose trainers run this very environment, one thread each."""
+    threads = [{"name": "OMP_NUM_THREADS", "value": "1"}, {"name": "MKL_NUM_THREADS", "value": "1"}]
+    common: dict[str, object] = {"tickSeconds": 1.0, "graceSeconds": 20, "keepJobsSeconds": 600}
+    if not isinstance(cluster, Cluster):
+        image, where = os.environ.get("FROSTLINE_E2E_IMAGE"), os.environ.get("FROSTLINE_E2E_CHECKPOINTS")
+        if not image or not where:
+            pytest.skip("a cluster elsewhere needs FROSTLINE_E2E_IMAGE and FROSTLINE_E2E_CHECKPOINTS (a URL)")
+        container = {"name": "trainer", "env": threads}
+        return {**common, "image": image, "checkpoints": where, "template": {"spec": {"containers": [container]}}}
+    runtime = python_runtime_mounts(Path(sys.prefix), [ROOT / "trainer", ROOT / "examples"])
+    paths = {"name": "PYTHONPATH", "value": f"{ROOT / 'trainer'}:{ROOT / 'examples'}"}
+    mounts = [*runtime.mounts, {"name": "checkpoints", "mountPath": "/checkpoints"}]
+    container = {"name": "trainer", "env": [*runtime.env, *threads, paths], "volumeMounts": mounts}
+    volume = {"name": "checkpoints", "hostPath": {"path": str(checkpoints), "type": "Directory"}}
+    return {
+        **common,
+        "image": runtime.image,
+        "command": [runtime.python, "-m", "frostline_trainer"],
+        "template": {"spec": {"containers": [container], "volumes": [*runtime.volumes, volume]}},
+    }
+
+
+@pytest.fixture(scope="session")
+def operator(
+    crds: Client, operator_settings: dict[str, object], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OperatorProcess]:
+    """Have an operator beside the cluster, for all tests of the session."""
+    folder = tmp_path_factory.mktemp("operator")
+    settings = folder / "settings.yaml"
+    settings.write_text(json.dumps(operator_settings))
+    process = OperatorProcess(crds, settings, folder)
+    process.start()
+    yield process
+    if process.running:
+        process.stop()
+
+
+@pytest.fixture
+def studies(operator: OperatorProcess, workloads: Workloads) -> Iterator[Studies]:
+    """Have a fresh namespace for studies, and an operator that looks after them; studies go before the namespace."""
+    if not operator.running:
+        operator.start()
+    yield Studies(workloads)
+    workloads.kubectl("delete", "hpostudies", "--all", "--timeout=90s")

@@ -104,6 +104,8 @@ class HPOStudyStatus(Section):
     """For printing: the highest rung that a trial has entered, of how many, such as 2/4."""
     progress: Annotated[str, Field(max_length=32)] = ""
     """For printing: trials decided, of how many there are, such as 12/16."""
+    best_value: Annotated[str, Field(max_length=32)] = ""
+    """For printing: the best value so far, to four digits; `best` has all of them."""
     budget_used: Annotated[str, Field(max_length=32)] = ""
     """For printing: the share of the budget's limit that is closest to being spent, such as 37%."""
     trials: TrialCounts = Field(default_factory=TrialCounts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from pathlib import Path
 
 import kopf
@@ -40,8 +39,6 @@ def run_operator(
     except (OSError, pydantic.ValidationError) as error:
         console.print(f"{settings_file}: {error}", highlight=False)
         return 2
-    if kubeconfig is not None:
-        os.environ["KUBECONFIG"] = str(kubeconfig)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("kopf").setLevel(logging.DEBUG if verbose else logging.WARNING)

@@ -18,7 +18,7 @@ _STUDY_COLUMNS = (
     ("Phase", "string", ".status.phase", 0),
     ("Rung", "string", ".status.rung", 0),
     ("Trials", "string", ".status.progress", 0),
-    ("Best", "number", ".status.best.value", 0),
+    ("Best", "string", ".status.bestValue", 0),
     ("Budget", "string", ".status.budgetUsed", 0),
     ("Metric", "string", ".spec.objective.metric", 1),
     ("Best Trial", "string", ".status.best.trial", 1),

@@ -7,6 +7,7 @@ something of it has changed. What changed is never looked at here; the tick look
 from __future__ import annotations
 
 import asyncio
+import datetime
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _THREADS = 16
+_LOGIN_AGAIN = datetime.timedelta(minutes=10)
+"""Tokens of service accounts and of cloud providers are renewed within the hour."""
 _DELETE_SECONDS = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _LEAST_SECONDS = 0.2
@@ -67,6 +70,8 @@ class Operator:
         self.shared.watcher.start()
         while not (self.shared.fleet.synced and self.shared.caches.synced):
             await asyncio.sleep(0.05)
+        where = ", ".join(self.settings.namespaces) or "all namespaces"
+        log.info("looking after studies in %s", where)
 
     def stop(self) -> None:
         """Watch no more. Runs go on."""
@@ -139,8 +144,8 @@ def make_registry(operator: Operator) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
-    def login(**context: Any) -> Any:
-        return kopf.login_via_client(**context)
+    def login(**_: Any) -> kopf.ConnectionInfo:
+        return connection(operator.shared.api)
 
     @kopf.on.startup(registry=registry)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
@@ -177,6 +182,22 @@ def make_registry(operator: Operator) -> kopf.OperatorRegistry:
             raise kopf.TemporaryError(f"{left} pods write their checkpoints", delay=_DELETE_SECONDS)
 
     return registry
+
+
+def connection(api: Api) -> kopf.ConnectionInfo:
+    """For Kopf, the credentials that the official client has found: both must talk to the same cluster."""
+    configuration = api.configuration
+    kind, _, token = str(api.authorization() or "").partition(" ")
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        insecure=not configuration.verify_ssl,
+        scheme=kind or None,
+        token=token or None,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+        expiration=datetime.datetime.now(datetime.UTC) + _LOGIN_AGAIN,
+    )
 
 
 def _plain(body: kopf.Body) -> dict[str, Any]:

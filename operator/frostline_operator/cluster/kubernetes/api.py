@@ -105,6 +105,17 @@ class Api:
             raise ApiError(0, "NoCredentials", f"no cluster is configured: {error}; give --kubeconfig") from error
         return cls(official.ApiClient(configuration))
 
+    @property
+    def configuration(self) -> official.Configuration:
+        """Where the server is, and how it is trusted."""
+        found: official.Configuration = self._client.configuration
+        return found
+
+    def authorization(self) -> str | None:
+        """The current value of the Authorization header, if there is one; tokens are renewed when it is asked for."""
+        settings = self._client.configuration.auth_settings().values()
+        return next((s["value"] for s in settings if s["in"] == "header" and s["value"]), None)
+
     def get(self, resource: Resource, namespace: str | None, name: str) -> Manifest | None:
         """One object, None where there is none."""
         try:
@@ -220,9 +231,9 @@ class Api:
         self.calls += 1
         configuration = self._client.configuration
         headers = {"Accept": "application/json", "User-Agent": "frostline-operator"}
-        for setting in configuration.auth_settings().values():
-            if setting["in"] == "header" and setting["value"]:
-                headers[setting["key"]] = setting["value"]
+        authorization = self.authorization()
+        if authorization is not None:
+            headers["Authorization"] = authorization
         given = {key: value for key, value in (query or {}).items() if value}
         url = f"{configuration.host}{path}" + (f"?{urlencode(given)}" if given else "")
         if body is not None:

@@ -82,6 +82,7 @@ def study_status(seen: Observation, phase: str, message: str, conditions: Condit
         layers=seen.profile.layers,
         rung=_rung(found, plan),
         progress=f"{found.decided}/{'?' if plan.open_ended and finished is None else max(plan.trials, found.trials)}",
+        best_value="" if found.best is None or found.best.value is None else f"{found.best.value:.4g}",
         budget_used=_used(lines),
         trials=_counts(seen.state),
         rungs=[_row(row, seen.state, plan) for row in found.rungs],

@@ -1,0 +1,116 @@
+"""Whatever is killed, stopped or deleted meanwhile: the same winner, nothing lost, nothing run twice to its end."""
+
+import json
+import random
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+from frostcluster.cluster import Cluster
+from tests.e2e.operating import OperatorProcess, Studies, small
+
+SPEC = small(search={"trials": 8}, fidelity={"samples": {"min": 500, "max": 2000}})
+"""What the faults befall; three rungs, eight trials."""
+
+Results = dict[tuple[int, int], tuple[Any, ...]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> dict[str, Results]:
+    return {}
+
+
+@pytest.fixture
+def expected(undisturbed: dict[str, Results], studies: Studies) -> Results:
+    """Return what the study comes to when nothing happens to it."""
+    if "results" not in undisturbed:
+        studies.apply("calm", SPEC)
+        studies.complete("calm")
+        undisturbed["results"] = studies.results("calm")
+    return undisturbed["results"]
+
+
+def finished_twice(studies: Studies, name: str) -> list[tuple[int, int]]:
+    """Trials that more than one run has trained to the end of one rung."""
+    ended: Counter[tuple[int, int]] = Counter()
+    for run in studies.runs(name).values():
+        if run["state"] == "Succeeded":
+            ended.update((trial, run["rung"]) for trial in run["trials"])
+    return [key for key, count in ended.items() if count > 1]
+
+
+def check(studies: Studies, name: str, expected: Results) -> None:
+    status = studies.complete(name, 400)
+    assert studies.results(name) == expected
+    assert finished_twice(studies, name) == []
+    assert status["reason"] == "Completed"
+    spent = {line["name"]: line for line in status["budget"]}
+    assert spent["tokens"]["reserved"] == 0
+
+
+def test_the_operator_is_killed_twenty_times(studies: Studies, operator: OperatorProcess, expected: Results) -> None:
+    chance = random.Random(20)
+    studies.apply("killed", SPEC)
+    kills = 0
+    while kills < 20:
+        # Some deaths come while it starts, some while it works
+        time.sleep(chance.uniform(0.0, 2.5))
+        operator.kill()
+        kills += 1
+        operator.start()
+    over = studies.status("killed").get("phase")
+    check(studies, "killed", expected)
+    assert over != "Complete", "it was over before the last kill: the test must last longer"
+
+
+def test_the_api_server_is_restarted(
+    studies: Studies, own_cluster: Cluster, operator: OperatorProcess, expected: Results
+) -> None:
+    studies.apply("restarted", SPEC)
+    studies.until("restarted", "runs", lambda: bool(studies.jobs("restarted")))
+    own_cluster.stop_api_server()
+    time.sleep(3)
+    own_cluster.start_api_server()
+    check(studies, "restarted", expected)
+    assert operator.running
+
+
+def test_jobs_and_pods_are_deleted_by_hand(studies: Studies, expected: Results) -> None:
+    studies.apply("meddled", SPEC)
+    studies.until("meddled", "a pod", lambda: bool(running(studies, "meddled")))
+    studies.workloads.kubectl("delete", "pod", running(studies, "meddled")[0], "--wait=false")
+    time.sleep(2)
+    studies.until("meddled", "a Job", lambda: bool(unfinished(studies, "meddled")))
+    studies.workloads.kubectl("delete", "job", unfinished(studies, "meddled")[0], "--wait=false")
+    check(studies, "meddled", expected)
+
+
+def test_a_pod_is_evicted(studies: Studies, expected: Results) -> None:
+    studies.apply("evicted", SPEC)
+    studies.until("evicted", "a pod", lambda: bool(running(studies, "evicted")))
+    [name, *_] = running(studies, "evicted")
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+    path = f"/api/v1/namespaces/{studies.namespace}/pods/{name}/eviction"
+    studies.client.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+    check(studies, "evicted", expected)
+
+
+def test_a_kubelet_stops_and_comes_back(studies: Studies, own_cluster: Cluster, expected: Results) -> None:
+    node = own_cluster.nodes["gpu-small"]
+    studies.apply("unwatched", SPEC)
+    studies.until("unwatched", "a pod", lambda: bool(running(studies, "unwatched")))
+    node.stop_kubelet()
+    time.sleep(5)
+    node.start_kubelet()
+    own_cluster.wait_nodes()
+    check(studies, "unwatched", expected)
+
+
+def running(studies: Studies, name: str) -> list[str]:
+    """Pods that run now."""
+    return [p["metadata"]["name"] for p in studies.pods(name) if p["status"]["phase"] == "Running"]
+
+
+def unfinished(studies: Studies, name: str) -> list[str]:
+    return [j["metadata"]["name"] for j in studies.jobs(name) if not j.get("status", {}).get("conditions")]

@@ -1,0 +1,107 @@
+"""What people do to studies: suspend, resume, raise, edit, delete; and studies side by side."""
+
+import time
+
+from tests.e2e.operating import Studies, small
+
+LONG = small(search={"trials": 4, "parallelism": 1}, fidelity={"samples": {"min": 20000, "max": 80000}})
+
+
+def test_suspended_studies_stop_with_checkpoints_and_go_on(studies: Studies) -> None:
+    studies.apply("calm", LONG)
+    studies.complete("calm")
+    studies.apply("paused", LONG)
+    studies.until("paused", "a pod", lambda: bool(studies.pods("paused")))
+    studies.until("paused", "a run", lambda: any(p["status"]["phase"] == "Running" for p in studies.pods("paused")))
+
+    studies.patch("paused", {"suspend": True})
+
+    studies.until("paused", "no pods", lambda: not active(studies, "paused"), 60)
+    studies.until("paused", "suspended", lambda: studies.status("paused")["phase"] == "Suspended", 20)
+    assert studies.condition("paused", "Progressing")["reason"] == "Suspended"
+    time.sleep(3)
+    assert not active(studies, "paused")
+    studies.patch("paused", {"suspend": False})
+    studies.complete("paused")
+    assert studies.results("paused") == studies.results("calm")
+    assert "Lost" not in {run["state"] for run in studies.runs("paused").values()}
+
+
+def test_parallelism_and_budget_are_raised_while_it_runs(studies: Studies) -> None:
+    studies.apply(
+        "raised", small(search={"trials": 6, "parallelism": 1, "maxTrialsPerRun": 1}, budget={"tokens": 9000})
+    )
+    studies.until("raised", "a pod", lambda: bool(active(studies, "raised")))
+    assert len(active(studies, "raised")) == 1
+
+    studies.patch("raised", {"search": {"parallelism": 3}, "budget": {"tokens": 90000}})
+
+    studies.until("raised", "three runs", lambda: len(active(studies, "raised")) == 3, 60)
+    status = studies.complete("raised")
+    assert status["reason"] == "Completed"
+    assert {line["name"]: line["limit"] for line in status["budget"] if "limit" in line} == {"tokens": 90000}
+
+
+def test_what_must_not_change_is_refused(studies: Studies) -> None:
+    studies.apply("edited", LONG)
+    studies.wait_condition("edited", "Accepted")
+    refused = studies.client.try_kubectl(
+        "-n", studies.namespace, "patch", "hpostudy", "edited", "--type=merge", "-p", '{"spec":{"search":{"seed":9}}}'
+    )
+    assert refused.returncode != 0
+    assert "search.seed cannot change while a study exists" in refused.stderr
+    # What the API server cannot see, the operator does; what runs is left alone until the change is undone
+    studies.patch("edited", {"search": {"initial": [{"lr": 0.05}]}})
+    accepted = studies.wait_condition("edited", "Accepted", "False", 30)
+    assert "spec.search.initial changed although the study has begun" in accepted["message"]
+    studies.patch("edited", {"search": {"initial": []}})
+    studies.wait_condition("edited", "Accepted", "True", 30)
+
+
+def test_a_deleted_study_leaves_nothing_behind(studies: Studies) -> None:
+    studies.apply("deleted", LONG)
+    studies.until("deleted", "a pod", lambda: bool(active(studies, "deleted")))
+
+    studies.workloads.kubectl("delete", "hpostudy", "deleted", "--timeout=60s")
+
+    kinds = "jobs,pods,configmaps,hpotrials"
+    selector = "hpo.frostline.dev/study=deleted"
+
+    def gone() -> bool:
+        return not studies.workloads.kubectl("get", kinds, "-l", selector, "-o", "name").split()
+
+    studies.client.wait("nothing is left", gone, 60)
+    # A study of the same name is a new one
+    studies.apply("deleted", small(search={"trials": 1}))
+    assert studies.complete("deleted")["trials"]["total"] == 1
+
+
+def test_trials_are_kept_when_asked(studies: Studies) -> None:
+    studies.apply("kept", small(search={"trials": 2}), annotations={"hpo.frostline.dev/keep-trials": "true"})
+    studies.complete("kept")
+    studies.workloads.kubectl("delete", "hpostudy", "kept", "--timeout=60s")
+    time.sleep(5)
+    assert [trial["status"]["state"] for trial in studies.trials("kept")]
+
+
+def test_two_studies_of_one_name_in_two_namespaces(studies: Studies) -> None:
+    other = f"{studies.namespace}-b"
+    studies.client.kubectl("create", "namespace", other)
+    try:
+        studies.apply("twin", small(search={"trials": 2, "seed": 1}))
+        mine = studies.get("twin")
+        twin = {key: mine[key] for key in ("apiVersion", "kind")}
+        spec = small(search={"trials": 2, "seed": 2})
+        studies.client.apply({**twin, "metadata": {"name": "twin"}, "spec": spec}, namespace=other)
+        status = studies.complete("twin")
+        studies.client.kubectl("-n", other, "wait", "--for=condition=Complete", "study/twin", "--timeout=120s")
+        theirs = studies.client.get("hpostudy", "twin", other)["status"]
+        assert status["best"]["value"] != theirs["best"]["value"]
+    finally:
+        studies.client.kubectl("-n", other, "delete", "hpostudies", "--all", "--timeout=60s")
+        studies.client.kubectl("delete", "namespace", other, "--wait=false")
+
+
+def active(studies: Studies, name: str) -> list[str]:
+    """Pods of runs that are not over."""
+    return [p["metadata"]["name"] for p in studies.pods(name) if p["status"]["phase"] in ("Pending", "Running")]
