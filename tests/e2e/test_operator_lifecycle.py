@@ -34,9 +34,9 @@ def test_parallelism_and_budget_are_raised_while_it_runs(studies: Studies) -> No
     studies.until("raised", "a pod", lambda: bool(active(studies, "raised")))
     assert len(active(studies, "raised")) == 1
 
-    studies.patch("raised", {"search": {"parallelism": 3}, "budget": {"tokens": 90000}})
+    studies.patch("raised", {"search": {"parallelism": 2}, "budget": {"tokens": 90000}})
 
-    studies.until("raised", "three runs", lambda: len(active(studies, "raised")) == 3, 60)
+    studies.until("raised", "two runs", lambda: len(active(studies, "raised")) == 2, 60)
     status = studies.complete("raised")
     assert status["reason"] == "Completed"
     assert {line["name"]: line["limit"] for line in status["budget"] if "limit" in line} == {"tokens": 90000}

@@ -21,6 +21,10 @@ _KEYS = {
 _REPLACED = ("command", "args", "add", "drop", "values", "nameservers", "searches", "nodeSelectorTerms")
 
 
+_WHOLE = ("volumes",)
+"""Lists whose items replace those of the same key: a volume has one source only."""
+
+
 def merged(base: Any, overlay: Any) -> Any:
     """`base` with everything of `overlay` in it. None in the overlay removes."""
     if isinstance(base, dict) and isinstance(overlay, dict):
@@ -34,20 +38,21 @@ def _mappings(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
         if value is None:
             made.pop(name, None)
         elif isinstance(value, list) and isinstance(made.get(name), list) and name not in _REPLACED:
-            made[name] = _lists(made[name], value, _KEYS.get(name))
+            made[name] = _lists(made[name], value, _KEYS.get(name), name in _WHOLE)
         else:
             made[name] = merged(made.get(name), value)
     return made
 
 
-def _lists(base: list[Any], overlay: list[Any], key: str | None) -> list[Any]:
+def _lists(base: list[Any], overlay: list[Any], key: str | None, whole: bool) -> list[Any]:
     if key is None or not all(isinstance(item, dict) and key in item for item in (*base, *overlay)):
         return base + [copy.deepcopy(item) for item in overlay if item not in base]
     made = list(base)
     positions = {item[key]: position for position, item in enumerate(made)}
     for item in overlay:
         if item[key] in positions:
-            made[positions[item[key]]] = merged(made[positions[item[key]]], item)
+            position = positions[item[key]]
+            made[position] = copy.deepcopy(item) if whole else merged(made[position], item)
         else:
             made.append(copy.deepcopy(item))
     return made

@@ -1,0 +1,165 @@
+"""The journal: what is read back is what was saved, whenever the writing stopped."""
+
+import random
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from frostline_operator.cluster.kubernetes import journal as journal_module
+from frostline_operator.cluster.kubernetes.api import Api, ApiError
+from frostline_operator.cluster.kubernetes.jobs import StudyRef
+from frostline_operator.cluster.kubernetes.journal import Journal, StaleError, changes, condensed
+from frostline_operator.engine.state import StudyState
+from tests.unit.engine.world import Trouble, World, study
+from tests.unit.kubernetes.fakes import FakeApi
+
+STUDY = StudyRef("space", "s", "01234567-89ab-cdef", {})
+
+
+def make(api: FakeApi) -> Journal:
+    return Journal(cast(Api, api), STUDY)
+
+
+def same(a: StudyState, b: StudyState) -> bool:
+    """Equal, the order of trials and runs included: names and attempts are counted by it."""
+    return (
+        list(a.trials.items()) == list(b.trials.items())
+        and list(a.runs.items()) == list(b.runs.items())
+        and (a.started_at, a.finished) == (b.started_at, b.finished)
+    )
+
+
+def drive(seed: int, api: FakeApi, reload_each: int = 0) -> tuple[StudyState, World]:
+    """A whole study in the engine's test world, saved at every step and read again every so often."""
+    search = {"algorithm": "ASHA", "trials": 20, "parallelism": 4}
+    spec = study(search=search, parameters=[
+        {"name": "lr", "type": "Float", "min": 1e-4, "max": 1e-1, "scale": "Log"},
+        {"name": "batchSize", "type": "Categorical", "values": [5, 10]},
+        {"name": "nesterov", "type": "Categorical", "values": [True, False], "bind": "training.optimizer.nesterov"},
+        {"name": "optimizer", "type": "Constant", "value": "SGD", "bind": "training.optimizer.name"},
+    ])  # fmt: skip
+    world = World(spec, seed, Trouble(lost=0.2, stopped=0.2, diverging=frozenset({3})))
+    kept = make(api)
+    kept.load()
+    for step in range(2000):
+        world.tick()
+        kept.save(world.state)
+        if reload_each and step % reload_each == 0:
+            kept = make(api)
+            loaded = kept.load()
+            assert same(loaded, world.state)
+            world.state = loaded
+        if world.state.finished and not world.state.active_runs:
+            break
+        if world.state.active_runs:
+            world.end_one()
+            kept.save(world.state)
+    assert world.state.finished is not None
+    return world.state, world
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_read_back_is_what_was_saved(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "CHUNK_BYTES", 4000)
+    api = FakeApi()
+    state, _ = drive(seed, api, reload_each=3)
+    assert same(make(api).load(), state)
+    chunks, _ = api.list(journal_module.CONFIG_MAPS, "space")
+    assert len(chunks) > 3
+    assert all(chunk["metadata"]["ownerReferences"][0]["uid"] == STUDY.uid for chunk in chunks)
+
+
+def test_a_study_that_is_read_again_all_the_time_ends_like_one_that_is_not() -> None:
+    calm, _ = drive(7, FakeApi())
+    restless, _ = drive(7, FakeApi(), reload_each=1)
+    assert same(calm, restless)
+
+
+def test_nothing_changed_nothing_written() -> None:
+    api = FakeApi()
+    state, _ = drive(1, api)
+    kept = make(api)
+    again = kept.load()
+    written = len(api.writes)
+    kept.save(again)
+    kept.set_fact("spec", {"a": 1})
+    kept.set_fact("spec", {"a": 1})
+    assert len(api.writes) == written + 1
+    assert make(api).load() is not state and kept.fact("spec") == {"a": 1}
+
+
+def test_a_write_that_fails_leaves_the_last_state_and_may_be_repeated() -> None:
+    api = FakeApi()
+    kept = make(api)
+    state = kept.load()
+    state.started_at = 5.0
+    kept.save(state)
+    state.started_at = 6.0
+    api.fail = ApiError(0, "Unreachable", "no answer")
+    with pytest.raises(ApiError):
+        kept.save(state)
+    assert make(api).load().started_at == 5.0
+    kept.save(state)
+    assert make(api).load().started_at == 6.0
+
+
+def test_two_writers_find_out() -> None:
+    api = FakeApi()
+    first, second = make(api), make(api)
+    for kept in (first, second):
+        kept.load()
+    state = StudyState(started_at=1.0)
+    first.save(state)
+    with pytest.raises(StaleError):
+        second.save(StudyState(started_at=2.0))
+    second.load()
+    first.set_fact("x", 1)
+    with pytest.raises(StaleError):
+        second.set_fact("y", 1)
+    assert make(api).load().started_at == 1.0
+
+
+def test_condensed_records_come_to_the_same_and_are_small() -> None:
+    api = FakeApi()
+    state, _ = drive(2, api)
+    chunks, _ = api.list(journal_module.CONFIG_MAPS, "space")
+    records = [record for chunk in chunks for record in journal_module.records_of(chunk)]
+    [one] = condensed(records)
+    assert len(one["trials"]) == len(state.trials) and len(one["runs"]) == len(state.runs)
+    assert [run["name"] for run in one["runs"]] == list(state.runs)
+
+
+def test_the_size_of_a_long_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two thousand trials take less than half a megabyte in all, no object of it more than the chunk's size."""
+    api = FakeApi()
+    kept = make(api)
+    base, _ = drive(3, FakeApi())
+    rng = random.Random(1)
+    state = kept.load()
+    trial, run = next(iter(base.trials.values())), next(iter(base.runs.values()))
+    for index in range(2000):
+        for _ in range(3):
+            assignment = {**trial.assignment, "lr": rng.random()}
+            state.trials[index] = replace(trial, index=index, name=f"s-{index:04d}", assignment=assignment)
+            name = f"s-b0-r0-{index:03d}"
+            state.runs[name] = replace(run, name=name, trials=(index,), seconds=rng.random())
+            kept.save(state)
+    chunks, _ = api.list(journal_module.CONFIG_MAPS, "space")
+    sizes = [size_of(chunk) for chunk in chunks]
+    assert max(sizes) < journal_module.CHUNK_BYTES + 2000
+    assert sum(sizes) < 800_000
+    assert same(make(api).load(), state)
+
+
+def size_of(chunk: dict[str, Any]) -> int:
+    return sum(len(v) for part in ("data", "binaryData") for v in (chunk.get(part) or {}).values())
+
+
+def test_changes_are_told_by_identity() -> None:
+    state, _ = drive(4, FakeApi())
+    after = state.copy()
+    assert changes(state, after) == {}
+    index = next(iter(after.trials))
+    after.update_trial(index, outcome="Stopped")
+    assert [t["index"] for t in changes(state, after)["trials"]] == [index]
