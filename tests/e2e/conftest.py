@@ -50,7 +50,7 @@ def checkpoints(cluster: Client, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def operator_settings(cluster: Client, checkpoints: Path) -> dict[str, object]:
     """Return the settings of an operator whose trainers run this very environment, one thread each."""
     threads = [{"name": "OMP_NUM_THREADS", "value": "1"}, {"name": "MKL_NUM_THREADS", "value": "1"}]
-    common: dict[str, object] = {"tickSeconds": 1.0, "graceSeconds": 20, "keepJobsSeconds": 600}
+    common: dict[str, object] = {"tickSeconds": 1.0, "graceSeconds": 20, "keepJobsSeconds": 600, "memory": "cpu"}
     if not isinstance(cluster, Cluster):
         image, where = os.environ.get("FROSTLINE_E2E_IMAGE"), os.environ.get("FROSTLINE_E2E_CHECKPOINTS")
         if not image or not where:

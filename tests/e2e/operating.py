@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -55,13 +53,15 @@ class OperatorProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
-    def start(self) -> None:
-        """Start it; it is up when it says where its health is."""
+    def start(self, wait: bool = True) -> None:
+        """Start it, and wait until it says that it is up."""
         offset = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, cwd=ROOT
             )
+        if not wait:
+            return
         self.client.wait("the operator is up", lambda: b"looking after" in self._said(offset), 60)
         self.port = int(self._said(offset).split(b"port ")[1].split()[0])
 
@@ -241,10 +241,3 @@ def run_locally(name: str, spec: Manifest, folder: Path, *arguments: str) -> dic
         for trial in state.trials.values()
         for result in trial.results
     }
-
-
-def at_random_moments(rng: random.Random, times: int, longest: float, act: Callable[[], None]) -> None:
-    """Do something so many times, at moments that nothing could have foreseen."""
-    for _ in range(times):
-        time.sleep(rng.uniform(0.05, longest))
-        act()

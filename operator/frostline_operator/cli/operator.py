@@ -47,7 +47,7 @@ def run_operator(
     except ApiError as error:
         console.print(str(error), highlight=False)
         return 2
-    health = Health()
+    health = Health(lambda: api.calls)
     server = serve(health, port)
     console.print(f"health and metrics on port {server.server_address[1]}", highlight=False)
     registry = make_registry(Operator(settings, api, health))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 _STALE_SECONDS = 120.0
@@ -16,10 +17,16 @@ _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Health:
-    """Counts ticks and knows when the last one was."""
+    """Counts ticks and knows when the last one was.
 
-    def __init__(self) -> None:
+    Args:
+        requests: how many requests the API server has had so far.
+    """
+
+    def __init__(self, requests: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
+        asked = Gauge("frostline_operator_api_requests", "Requests to the API server so far", registry=self.registry)
+        asked.set_function(requests)
         self._seconds = Histogram(
             "frostline_operator_tick_seconds", "Duration of one study's tick", buckets=_BUCKETS, registry=self.registry
         )
