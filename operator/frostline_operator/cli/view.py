@@ -122,7 +122,7 @@ def rung_table(summary: Summary, session: Session) -> Table:
     """The rungs: fidelity, how many trials are where, and how well neighbours agree."""
     unit = session.loop.profile.unit
     several = len({row.bracket for row in summary.rungs}) > 1
-    table = Table(title=None, box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 1, 0, 1))
     columns = ["rung", "layers", unit, "trials", "running", "done", "failed", "promoted", "best", "agreement"]
     for column in ["bracket", *columns] if several else columns:
         table.add_column(column, justify="right")
