@@ -10,6 +10,7 @@ import typer
 
 from frostline_operator import __version__
 from frostline_operator.api.problems import StudyError
+from frostline_operator.cluster.kubernetes.errors import ApiError, NotReadableError
 from frostline_operator.cluster.local.devices import DeclarationError
 from frostline_operator.cluster.local.profile import ProfileError
 from frostline_operator.cluster.local.session import SessionError
@@ -68,6 +69,10 @@ def plan(
         typer.Option("--gpu", metavar="MEMORY[*COUNT]", help="Plan for such GPUs, such as 8Gi*4. May be repeated."),
     ] = None,
     classes: Classes = None,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option("--kubeconfig", help="Plan for the GPUs of this cluster.", show_default=False),
+    ] = None,
 ) -> None:
     """Show what a study would do before anything is spent: its rungs, what they cost, and what doing without costs.
 
@@ -76,18 +81,34 @@ def plan(
     """
     from frostline_operator.cli.plan import show_plan
 
-    raise typer.Exit(show_plan(study, gpus or [], classes or []))
+    raise typer.Exit(show_plan(study, gpus or [], classes or [], kubeconfig))
 
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --dir of a frostline run.", show_default=False)],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="The --dir of a frostline run.", show_default=False)
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option("--study", metavar="[NAMESPACE/]NAME", help="A study on a cluster instead.", show_default=False),
+    ] = None,
+    kubeconfig: Annotated[
+        Path | None, typer.Option("--kubeconfig", help="With --study; by default your own.", show_default=False)
+    ] = None,
     form: Annotated[str, typer.Option("--format", metavar="html|json|csv", help="What to write.")] = "html",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to. Default: DIR/report.html, or standard output.")
     ] = None,
 ) -> None:
     """Write the report of a study, finished or under way: one HTML page that needs nothing else, or its data."""
+    if (folder is None) == (study is None):
+        raise typer.BadParameter("give either the folder of a frostline run, or --study")
+    if study is not None:
+        from frostline_operator.cli.export import export_study
+
+        raise typer.Exit(export_study(study, form, kubeconfig, output))
+    assert folder is not None
     from frostline_operator.cli.report import write_report
 
     raise typer.Exit(write_report(folder, form, output))
@@ -112,6 +133,6 @@ def main() -> None:
     """Entry point: runs a command and turns what a person can mend into a message and exit code 2."""
     try:
         app()
-    except (StudyError, SessionError, DeclarationError, ProfileError) as error:
+    except (StudyError, SessionError, DeclarationError, ProfileError, ApiError, NotReadableError) as error:
         print(f"{error}", file=sys.stderr)
         sys.exit(2)

@@ -52,3 +52,18 @@ def operator(
     from frostline_operator.cli.operator import run_operator
 
     raise typer.Exit(run_operator(settings, kubeconfig, namespace or [], image, cpu_slots, checkpoints, port, verbose))
+
+
+@app.command()
+def export(
+    study: Annotated[str, typer.Argument(metavar="[NAMESPACE/]STUDY", help="A study on a cluster.")],
+    form: Annotated[
+        str, typer.Option("--format", metavar="yaml|csv|json|html", help="yaml: the best configuration; csv: history.")
+    ] = "yaml",
+    kubeconfig: Kubeconfig = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: standard output.")] = None,
+) -> None:
+    """Take a study's results from a cluster: its best configuration, its history, or all of it."""
+    from frostline_operator.cli.export import export_study
+
+    raise typer.Exit(export_study(study, form, kubeconfig, output))

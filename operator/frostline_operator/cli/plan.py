@@ -10,6 +10,7 @@ from rich.table import Table
 
 from frostline_operator.api.loader import load_study
 from frostline_operator.api.quantity import format_bytes
+from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.cli import text
 from frostline_operator.cli.remedies import remedies
 from frostline_operator.cluster.local import devices
@@ -20,11 +21,15 @@ from frostline_operator.engine.state import Observation, StudyState
 from frostline_trainer.contract import MAX_TRIALS_PER_RUN, ModelProfile
 
 
-def show_plan(manifest: Path, gpus: list[str], declared: list[str]) -> int:
+def show_plan(manifest: Path, gpus: list[str], declared: list[str], kubeconfig: Path | None = None) -> int:
     """Print the plan of a study. Returns the exit code."""
     console = Console()
     study = load_study(manifest)
-    available = devices.cards(gpus) or devices.discover(study.spec.search.parallelism, declared)
+    available = devices.cards(gpus) or (
+        devices.discover(study.spec.search.parallelism, declared)
+        if kubeconfig is None
+        else _of_cluster(kubeconfig, study.spec)
+    )
     profile = profile_model(profile_document(study.spec), memory_of(available), manifest.parent)
     seen = Observation(study.metadata.name, study.spec, profile, devices.classes(available), StudyState(), time.time())
     found = forecast(seen)
@@ -42,6 +47,18 @@ def show_plan(manifest: Path, gpus: list[str], declared: list[str]) -> int:
         console.print(_fits(seen, found))
         _explain_misfits(seen, found, console, memory_of(available), manifest.parent)
     return 0
+
+
+def _of_cluster(kubeconfig: Path, spec: HPOStudySpec) -> list[devices.Device]:
+    """The GPUs of a cluster as devices, one by one."""
+    from frostline_operator.cluster.kubernetes.api import Api
+    from frostline_operator.cluster.kubernetes.reading import read_classes
+    from frostline_operator.cluster.kubernetes.settings import OperatorSettings
+
+    found = read_classes(Api.connect(str(kubeconfig)), spec, OperatorSettings())
+    if not found:
+        raise devices.DeclarationError("this cluster has no GPUs that the study's pods could use; plan with --gpu")
+    return [devices.Device(c.name, c.usable_bytes, {}, False) for c in found.values() for _ in range(c.total)]
 
 
 def _table(found: Forecast, profile: ModelProfile) -> Table:

@@ -16,6 +16,9 @@ from kubernetes import client as official
 from kubernetes import config
 
 from frostline_operator.api.study import GROUP, VERSION
+from frostline_operator.cluster.kubernetes.errors import ApiError
+
+__all__ = ["Api", "ApiError", "Manifest", "Resource"]
 
 Manifest = dict[str, Any]
 
@@ -49,25 +52,6 @@ NODES = Resource("/api/v1", "nodes", namespaced=False)
 EVENTS = Resource("/api/v1", "events")
 CONFIG_MAPS = Resource("/api/v1", "configmaps")
 SLICES = Resource("/apis/resource.k8s.io/v1", "resourceslices", namespaced=False)
-
-
-class ApiError(Exception):
-    """The API server said no, or nothing.
-
-    Attributes:
-        status: of HTTP; 0 where there was no answer.
-        reason: the API's one word, such as AlreadyExists.
-    """
-
-    def __init__(self, status: int, reason: str, message: str) -> None:
-        self.status = status
-        self.reason = reason
-        super().__init__(message)
-
-    @property
-    def passing(self) -> bool:
-        """Whether trying again later may help without anybody doing anything."""
-        return self.status == 0 or self.status == 429 or self.status >= 500
 
 
 class Api:
