@@ -115,3 +115,17 @@ def running(studies: Studies, name: str) -> list[str]:
 
 def unfinished(studies: Studies, name: str) -> list[str]:
     return [j["metadata"]["name"] for j in studies.jobs(name) if not j.get("status", {}).get("conditions")]
+
+
+def test_a_node_is_deleted(studies: Studies, own_cluster: Cluster, expected: Results) -> None:
+    studies.apply("bereft", SPEC)
+    studies.until("bereft", "a pod", lambda: bool(running(studies, "bereft")))
+    own_cluster.delete_node("gpu-small")
+    try:
+        check(studies, "bereft", expected)
+        nodes = {pod["spec"]["nodeName"] for pod in studies.pods("bereft")}
+        assert "gpu-large" in nodes
+    finally:
+        own_cluster.nodes["gpu-small"].stop_kubelet()
+        own_cluster.nodes["gpu-small"].start_kubelet()
+        own_cluster.wait_nodes()

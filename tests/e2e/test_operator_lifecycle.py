@@ -105,3 +105,34 @@ def test_two_studies_of_one_name_in_two_namespaces(studies: Studies) -> None:
 def active(studies: Studies, name: str) -> list[str]:
     """Pods of runs that are not over."""
     return [p["metadata"]["name"] for p in studies.pods(name) if p["status"]["phase"] in ("Pending", "Running")]
+
+
+def test_jobs_wait_for_kueue_and_bear_being_preempted(studies: Studies) -> None:
+    """Kueue is played here: it lets a Job go by setting suspend to false, and takes its place away by true."""
+    spec = small(search={"trials": 1})
+    spec["fidelity"] = {"rungs": [{"layers": "All", "tokens": 60000}]}
+    studies.apply("queued", spec, labels={"kueue.x-k8s.io/queue-name": "gpus"})
+    blocked = studies.wait_condition("queued", "RunsBlocked")
+    assert blocked["reason"] == "Queued" and "gpus" in blocked["message"]
+    [job] = studies.jobs("queued")
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+    assert job["spec"]["suspend"] is True
+
+    suspend(studies, job["metadata"]["name"], False)
+    studies.until("queued", "a run", lambda: "Running" in {p["status"]["phase"] for p in studies.pods("queued")}, 60)
+    time.sleep(2)
+    suspend(studies, job["metadata"]["name"], True)
+
+    second = f"{job['metadata']['name'][:-1]}1"
+    studies.until(
+        "queued", "another attempt", lambda: second in {j["metadata"]["name"] for j in studies.jobs("queued")}
+    )
+    suspend(studies, second, False)
+    studies.complete("queued")
+    runs = studies.runs("queued")
+    assert [run["state"] for run in runs.values()] in (["Stopped", "Succeeded"], ["Lost", "Succeeded"])
+
+
+def suspend(studies: Studies, job: str, wanted: bool) -> None:
+    patch = f'{{"spec":{{"suspend":{str(wanted).lower()}}}}}'
+    studies.workloads.kubectl("patch", "job", job, "--type=merge", "--patch", patch)

@@ -34,6 +34,8 @@ class Health:
             "frostline_operator_tick_failures_total", "Ticks that ended in an error", registry=self.registry
         )
         self._last: float | None = None
+        self.driven: set[str] = set()
+        """Studies that are being ticked."""
 
     def ticked(self, seconds: float) -> None:
         """A tick has ended well."""
@@ -52,7 +54,7 @@ class Health:
     def alive(self) -> bool:
         """Whether ticks go on, as far as there is anything to tick."""
         age = self.age()
-        return age is None or age < _STALE_SECONDS
+        return not self.driven or age is None or age < _STALE_SECONDS
 
 
 def serve(health: Health, port: int) -> ThreadingHTTPServer:

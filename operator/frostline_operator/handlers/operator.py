@@ -89,6 +89,15 @@ class Operator:
     async def drive(self, uid: str, read: Callable[[], dict[str, Any]], stopped: Callable[[], bool]) -> None:
         """Tick a study until it is to stop."""
         event = self._wakes.setdefault(uid, asyncio.Event())
+        self.health.driven.add(uid)
+        try:
+            await self._drive(uid, event, read, stopped)
+        finally:
+            self.health.driven.discard(uid)
+
+    async def _drive(
+        self, uid: str, event: asyncio.Event, read: Callable[[], dict[str, Any]], stopped: Callable[[], bool]
+    ) -> None:
         pause = _FIRST_PAUSE
         while not stopped():
             event.clear()

@@ -283,12 +283,8 @@ class KubernetesCluster:
             known = None if run is None else state.runs.get(run)
             if run is None or (known is not None and known.state.active) or job["metadata"].get("deletionTimestamp"):
                 continue
-            over = any(
-                c.get("type") in ("Complete", "Failed") and c.get("status") == "True"
-                for c in job.get("status", {}).get("conditions") or []
-            )
             try:
-                if over:
+                if views.is_over(job):
                     keep = {"ttlSecondsAfterFinished": self._settings.keep_jobs_seconds}
                     body = {"metadata": {"labels": {names.BOOKED: "true"}}, "spec": keep}
                     self._api.patch(JOBS, self.study.namespace, name, body)

@@ -13,7 +13,8 @@ import pydantic
 
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.cluster.kubernetes import names, views
-from frostline_operator.cluster.kubernetes.api import CONFIG_MAPS, JOBS, PODS, Api, ApiError, Manifest
+from frostline_operator.cluster.kubernetes.api import CONFIG_MAPS, JOBS, Api, ApiError, Manifest
+from frostline_operator.cluster.kubernetes.cluster import Caches
 from frostline_operator.cluster.kubernetes.jobs import StudyRef, build_profile_job
 from frostline_operator.cluster.kubernetes.settings import Memory, OperatorSettings
 from frostline_operator.cluster.kubernetes.views import Trouble
@@ -43,12 +44,14 @@ class Profiler:
 
     Args:
         api: where Jobs and ConfigMaps are.
+        caches: of Jobs and pods.
         study: that needs the profile.
         settings: of the operator.
     """
 
-    def __init__(self, api: Api, study: StudyRef, settings: OperatorSettings) -> None:
+    def __init__(self, api: Api, caches: Caches, study: StudyRef, settings: OperatorSettings) -> None:
         self._api = api
+        self._caches = caches
         self._study = study
         self._settings = settings
 
@@ -77,7 +80,7 @@ class Profiler:
         self, spec: HPOStudySpec, document: str, memory: Memory, key: str, now: float, ready: dict[str, bool]
     ) -> ModelProfile | NotYet | Impossible:
         name = f"{self._study.name}-profile-{key[:8]}"
-        job = self._api.get(JOBS, self._study.namespace, name)
+        job = self._caches.job(self._study.namespace, name) or self._api.get(JOBS, self._study.namespace, name)
         if job is None or job["metadata"]["labels"].get(names.STUDY_UID) != self._study.uid:
             body = build_profile_job(self._study, name, document, memory, self._settings, spec.template)
             try:
@@ -87,9 +90,12 @@ class Profiler:
                     raise
                 return NotYet(Trouble("Refused", f"{name}: {error}; correct the template"))
             return NotYet()
-        selector = f"batch.kubernetes.io/job-name={name}"
-        pods, _ = self._api.list(PODS, self._study.namespace, selector)
+        mine = self._caches.pods(self._study.uid)
+        pods = [pod for pod in mine if pod["metadata"]["labels"].get("batch.kubernetes.io/job-name") == name]
         pod = views.newest(pods)
+        if pod is None and views.is_over(job):  # somebody took its pod away: the next look makes a new Job
+            self._api.delete(JOBS, self._study.namespace, name)
+            return NotYet()
         if pod is None or views.phase(pod) not in ("Succeeded", "Failed"):
             return NotYet(views.trouble(job, pods, now, ready))
         output = self._api.logs(self._study.namespace, pod["metadata"]["name"], names.CONTAINER)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,8 @@ class StudyController:
         self._loaded = False
         self._status: Manifest = dict(body.get("status") or {})
         self._written_at = 0.0
+        self._lock = threading.Lock()
+        self._going = False
 
     def tick(self, body: Manifest) -> float:
         """One round. Returns the seconds until the next one, unless something wakes the study earlier.
@@ -88,6 +91,10 @@ class StudyController:
         Raises:
             ApiError: the API server cannot be reached or does not let the operator do its work; try again later.
         """
+        with self._lock:
+            return _IDLE_SECONDS if self._going else self._guarded(body)
+
+    def _guarded(self, body: Manifest) -> float:
         try:
             return self._tick(body)
         except StaleError:
@@ -97,6 +104,8 @@ class StudyController:
 
     def delete(self, body: Manifest) -> int:
         """Stop everything of a study that is to go. Returns how many pods are still writing their checkpoints."""
+        with self._lock:  # a tick under way must not start what is just being stopped
+            self._going = True
         left = self._any_cluster().stop_all()
         if left == 0 and (body["metadata"].get("annotations") or {}).get(names.KEEP_TRIALS) == "true":
             self._trials.orphan()
@@ -121,7 +130,7 @@ class StudyController:
             return self._refuse(conditions, generation, self._problem or "", now)
         self._say(conditions, "Accepted", True, "Valid", "the study is valid", now)
         if not self._profiled(conditions, generation, now):
-            return 1.0 if not conditions.holds("Failed") else _IDLE_SECONDS
+            return self._shared.settings.tick_seconds if not conditions.holds("Failed") else _IDLE_SECONDS
         loop, cluster = self._running()
         loop.spec = cluster.spec = self._spec
         before = loop.state.copy()
@@ -192,7 +201,7 @@ class StudyController:
         if known is not None:
             self._profile = ModelProfile.model_validate(known)
             return True
-        profiler = Profiler(self._shared.api, self.study, self._shared.settings)
+        profiler = Profiler(self._shared.api, self._shared.caches, self.study, self._shared.settings)
         found = profiler.profile(self._spec, self._memory(), now, self._shared.fleet.ready_nodes())
         match found:
             case ModelProfile():

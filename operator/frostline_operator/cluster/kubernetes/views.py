@@ -120,6 +120,11 @@ def phase(pod: Manifest) -> str:
     return str(pod.get("status", {}).get("phase", "Pending"))
 
 
+def is_over(job: Manifest) -> bool:
+    """Whether a Job has ended, well or not."""
+    return _condition(job, "Complete") is not None or _condition(job, "Failed") is not None
+
+
 def address(pod: Manifest, port: int) -> str | None:
     """Where the pod's metrics are, None while it has no address or does not run."""
     ip = pod.get("status", {}).get("podIP")
