@@ -17,8 +17,9 @@ Manifest = dict[str, Any]
 
 # What only the operator can say: it looks into scalars of any type, free-form mappings, or across lists.
 ONLY_OPERATOR = (
-    "parameters", "values", "value", "bind", "when", "initial", "config", "min: All", "one training step",
-    "there is one rung only", "no further", "configurations", "has no effect",
+    "it would have no effect", "takes no fractions", "is bound to", "needs values", "needs value", "never is",
+    "training.optimizer", "with this value", "spec.model.config", "is less than one training step", "is for AdamW",
+    "there is one rung only", "would get no further", "configuration", "at least 1 item", "is for type",
 )  # fmt: skip
 
 

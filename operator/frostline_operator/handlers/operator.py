@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
+import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -141,6 +142,16 @@ class Operator:
         return asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
+class _Backoffs:
+    """Seconds between attempts to reach the API server: it may be away for long, and the operator waits for it."""
+
+    def __iter__(self) -> Iterator[float]:
+        pause = 0.5
+        while True:
+            yield pause * random.uniform(0.8, 1.2)
+            pause = min(15.0, pause * 2)
+
+
 async def _wait(event: asyncio.Event, seconds: float) -> None:
     try:
         await asyncio.wait_for(event.wait(), seconds)
@@ -167,6 +178,7 @@ def make_registry(operator: Operator) -> kopf.OperatorRegistry:
         settings.watching.server_timeout = 240
         settings.watching.client_timeout = 300
         settings.networking.request_timeout = 30
+        settings.networking.error_backoffs = _Backoffs()
         await operator.start()
 
     @kopf.on.cleanup(registry=registry)
