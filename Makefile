@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := .demo
+# One thread per test process: small networks gain nothing from more, and two processes use both cores.
+export OMP_NUM_THREADS = 1
+PARALLEL := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format bench cluster cluster-down clean
@@ -23,14 +26,15 @@ demo: $(STAMP) ## Run a real study on this machine (CPU, a few minutes) and writ
 	$(BIN)/frostline run examples/gpt2-python-docs.yaml --dir $(DEMO)
 
 test: check ## Everything: lint, types, unit, integration and end-to-end tests
-	$(BIN)/python -m pytest tests/integration tests/e2e
+	$(BIN)/python -m pytest $(PARALLEL) tests/integration
+	$(BIN)/python -m pytest tests/cluster tests/e2e
 
 check: $(STAMP) ## Lint, types, layers and unit tests, in under two minutes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p frostline_operator -p frostline_trainer
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m pytest -q $(PARALLEL) tests/unit
 
 format: $(STAMP) ## Put the code into its standard form
 	$(BIN)/ruff check --fix .
@@ -38,7 +42,8 @@ format: $(STAMP) ## Put the code into its standard form
 
 bench: $(STAMP) ## Measure what the README and docs quote (about half an hour)
 	$(BIN)/python benchmarks/packing.py
-	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/memory.py accuracy
+	$(BIN)/python benchmarks/studies.py
 
 cluster: $(STAMP) ## Start a whole real Kubernetes on this machine (Linux, root, Go; minutes to build the first time)
 	PYTHONPATH=tests/cluster $(BIN)/python -m frostcluster up

@@ -125,8 +125,8 @@ def _kill_a_trainer(folder: Path) -> bool:
 def test_ctrl_c_stops_with_checkpoints_and_the_same_command_continues(
     study: Study, write: Callable[[Study], Path], tmp_path: Path
 ) -> None:
-    study["spec"]["fidelity"]["samples"] = {"max": 400_000, "min": 100_000}
-    study["spec"]["search"]["trials"] = 4
+    study["spec"]["fidelity"]["samples"] = {"max": 60_000, "min": 60_000}
+    study["spec"]["search"]["trials"] = 2
     manifest, folder = write(study), tmp_path / "out"
     process = subprocess.Popen(
         command("run", manifest, "--dir", folder, "--plain"),
@@ -142,24 +142,23 @@ def test_ctrl_c_stops_with_checkpoints_and_the_same_command_continues(
     assert "The same command continues" in output
     stopped = load(folder)
     assert not stopped.active_runs
-    [run] = stopped.runs.values()
-    assert run.state is RunState.STOPPED
-    seen = [stopped.trials[t].checkpoint for t in run.trials]
+    assert {run.state for run in stopped.runs.values()} == {RunState.STOPPED}
+    seen = [stopped.trials[t].checkpoint for run in stopped.runs.values() for t in run.trials]
     assert all(checkpoint is not None and checkpoint.tokens > 0 for checkpoint in seen)
 
     study["spec"]["budget"] = {"tokens": 1_000_000}
     done = frostline("run", write(study), "--dir", folder)
     assert done.returncode == 0, done.stdout + done.stderr
     state = load(folder)
-    resumed = next(r for r in state.runs.values() if r.rung == 0 and r.state is RunState.SUCCEEDED)
-    assert resumed.start_tokens > 0
+    resumed = [r for r in state.runs.values() if r.state is RunState.SUCCEEDED]
+    assert resumed and all(r.start_tokens > 0 for r in resumed)
 
 
 def _wait_for_training(folder: Path) -> None:
     until = time.monotonic() + 60
     while time.monotonic() < until:
         logs = [log.read_text() for log in folder.glob("runs/*/log.jsonl")]
-        if any('"evaluation"' in text or '"progress"' in text or '"eval' in text for text in logs):
+        if any('"evaluation"' in text for text in logs):
             return
         time.sleep(0.1)
     raise AssertionError("no trainer got as far as training")
