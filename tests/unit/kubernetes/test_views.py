@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from frostline_operator.cluster.kubernetes.views import address, trimmed, trouble, view
+from frostline_operator.cluster.kubernetes.views import address, has_ended, trimmed, trouble, view
 from frostline_operator.engine.state import Amounts, Run, RunState
 from frostline_trainer.contract import ExitCode, RunResult, TrialResult
 
@@ -160,3 +160,9 @@ def test_trimmed_pods_tell_the_same() -> None:
     whole["spec"]["containers"] = [{"name": "trainer", "env": ["large"] * 100}]
     assert view(run(), None, [trimmed(whole)], NOW) == view(run(), None, [whole], NOW)
     assert "containers" not in trimmed(whole)["spec"]
+
+
+def test_a_trainer_that_is_done_has_ended_before_its_pod_says_so() -> None:
+    assert has_ended(pod("Running", ended()))
+    assert has_ended(pod("Failed"))
+    assert not has_ended(pod("Running", RUNNING))

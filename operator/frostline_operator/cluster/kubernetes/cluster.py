@@ -301,7 +301,7 @@ class KubernetesCluster:
             p for p in self._caches.pods(self.study.uid) if p["metadata"]["labels"].get(names.RUN) == known_name(job)
         ]
         pod = views.newest(pods)
-        if known is not None and pod is not None and views.phase(pod) in ("Succeeded", "Failed"):
+        if known is not None and pod is not None and views.has_ended(pod):
             return
         self._api.delete(JOBS, self.study.namespace, job["metadata"]["name"], "Foreground")
 

@@ -164,7 +164,9 @@ def profile_document(spec: HPOStudySpec) -> str:
 
 def profile_key(document: str, memory: Memory, settings: OperatorSettings, spec: HPOStudySpec) -> str:
     """Under which a profile is kept: what it depends on, and the trainer that computes it."""
-    made = json.dumps([document, memory, settings.image, settings.template.model_dump(), spec.template.model_dump()])
+    made = json.dumps(
+        [document, memory, settings.image, settings.template.model_dump(), spec.template.model_dump()], sort_keys=True
+    )
     return hashlib.sha256(made.encode()).hexdigest()[:16]
 
 

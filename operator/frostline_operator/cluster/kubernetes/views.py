@@ -120,6 +120,11 @@ def phase(pod: Manifest) -> str:
     return str(pod.get("status", {}).get("phase", "Pending"))
 
 
+def has_ended(pod: Manifest) -> bool:
+    """Whether a pod's trainer is done, though the pod's phase may lag behind."""
+    return _terminated(pod) is not None or phase(pod) in ("Succeeded", "Failed")
+
+
 def is_over(job: Manifest) -> bool:
     """Whether a Job has ended, well or not."""
     return _condition(job, "Complete") is not None or _condition(job, "Failed") is not None
