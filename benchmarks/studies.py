@@ -89,9 +89,8 @@ def main() -> None:
             print(json.dumps(rows[-1]), flush=True)
         in_full(rows, Path(scratch) / "full")
     first = rows[0]
-    print(
-        f"\n{'study':<30} {'loss':>8} {'in full':>8} {'TFLOP':>8} {'seconds':>8} {'runs':>5} {'x FLOP':>7} {'x time':>7}"
-    )
+    names = " ".join(f"{name:>8}" for name in ("loss", "in full", "TFLOP", "seconds"))
+    print(f"\n{'study':<30} {names} {'runs':>5} {'x FLOP':>7} {'x time':>7}")
     for row in rows:
         flops, seconds = row["teraflops"], row["wall_seconds"]
         print(

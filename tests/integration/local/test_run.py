@@ -125,7 +125,7 @@ def _kill_a_trainer(folder: Path) -> bool:
 def test_ctrl_c_stops_with_checkpoints_and_the_same_command_continues(
     study: Study, write: Callable[[Study], Path], tmp_path: Path
 ) -> None:
-    study["spec"]["fidelity"]["samples"] = {"max": 60_000, "min": 60_000}
+    study["spec"]["fidelity"] = {"rungs": [{"layers": "All", "tokens": 60_000}]}
     study["spec"]["search"]["trials"] = 2
     manifest, folder = write(study), tmp_path / "out"
     process = subprocess.Popen(
@@ -150,8 +150,9 @@ def test_ctrl_c_stops_with_checkpoints_and_the_same_command_continues(
     done = frostline("run", write(study), "--dir", folder)
     assert done.returncode == 0, done.stdout + done.stderr
     state = load(folder)
-    resumed = [r for r in state.runs.values() if r.state is RunState.SUCCEEDED]
-    assert resumed and all(r.start_tokens > 0 for r in resumed)
+    [interrupted] = stopped.runs.values()
+    continued = next(r for r in state.runs.values() if r.state is RunState.SUCCEEDED and r.trials == interrupted.trials)
+    assert continued.start_tokens == seen[0].tokens  # type: ignore[union-attr]
 
 
 def _wait_for_training(folder: Path) -> None:
