@@ -13,7 +13,7 @@ from frostline_operator.cluster.kubernetes.jobs import StudyRef
 from frostline_operator.engine.plan import Plan
 from frostline_operator.engine.state import Run, RungResult, StudyState, Trial
 
-_MOST_WRITES = 200
+_MOST_WRITES = 25
 """Of one tick; what is left comes with the next ones."""
 
 
