@@ -135,9 +135,12 @@ def test_ctrl_c_stops_with_checkpoints_and_the_same_command_continues(
         text=True,
         env=environment(),
     )
-    _wait_for_training(folder)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    try:
+        _wait_for_training(folder)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.terminate()
     assert process.returncode == 130, output
     assert "The same command continues" in output
     stopped = load(folder)
@@ -156,7 +159,7 @@ def test_ctrl_c_stops_with_checkpoints_and_the_same_command_continues(
 
 
 def _wait_for_training(folder: Path) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while time.monotonic() < until:
         logs = [log.read_text() for log in folder.glob("runs/*/log.jsonl")]
         if any('"evaluation"' in text for text in logs):
