@@ -69,6 +69,14 @@ def plan(
         typer.Option("--gpu", metavar="MEMORY[*COUNT]", help="Plan for such GPUs, such as 8Gi*4. May be repeated."),
     ] = None,
     classes: Classes = None,
+    nodes: Annotated[
+        Path | None,
+        typer.Option(
+            "--nodes",
+            help="Plan for the GPUs of these nodes: what kubectl get nodes -o yaml wrote.",
+            show_default=False,
+        ),
+    ] = None,
     kubeconfig: Annotated[
         Path | None,
         typer.Option("--kubeconfig", help="Plan for the GPUs of this cluster.", show_default=False),
@@ -81,7 +89,7 @@ def plan(
     """
     from frostline_operator.cli.plan import show_plan
 
-    raise typer.Exit(show_plan(study, gpus or [], classes or [], kubeconfig))
+    raise typer.Exit(show_plan(study, gpus or [], classes or [], nodes, kubeconfig))
 
 
 @app.command()

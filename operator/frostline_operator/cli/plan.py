@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from frostline_operator.api.loader import load_study
 from frostline_operator.api.quantity import format_bytes
@@ -21,15 +24,11 @@ from frostline_operator.engine.state import Observation, StudyState
 from frostline_trainer.contract import MAX_TRIALS_PER_RUN, ModelProfile
 
 
-def show_plan(manifest: Path, gpus: list[str], declared: list[str], kubeconfig: Path | None = None) -> int:
+def show_plan(manifest: Path, gpus: list[str], declared: list[str], nodes: Path | None, kubeconfig: Path | None) -> int:
     """Print the plan of a study. Returns the exit code."""
     console = Console()
     study = load_study(manifest)
-    available = devices.cards(gpus) or (
-        devices.discover(study.spec.search.parallelism, declared)
-        if kubeconfig is None
-        else _of_cluster(kubeconfig, study.spec)
-    )
+    available = _devices(study.spec, gpus, declared, nodes, kubeconfig)
     profile = profile_model(profile_document(study.spec), memory_of(available), manifest.parent)
     seen = Observation(study.metadata.name, study.spec, profile, devices.classes(available), StudyState(), time.time())
     found = forecast(seen)
@@ -49,16 +48,37 @@ def show_plan(manifest: Path, gpus: list[str], declared: list[str], kubeconfig: 
     return 0
 
 
-def _of_cluster(kubeconfig: Path, spec: HPOStudySpec) -> list[devices.Device]:
-    """The GPUs of a cluster as devices, one by one."""
+def _devices(
+    spec: HPOStudySpec, gpus: list[str], declared: list[str], nodes: Path | None, kubeconfig: Path | None
+) -> list[devices.Device]:
+    """What to plan for: GPUs as described, a cluster's, a saved list of nodes, or this machine."""
+    if gpus:
+        return devices.cards(gpus)
+    if nodes is None and kubeconfig is None:
+        return devices.discover(spec.search.parallelism, declared)
     from frostline_operator.cluster.kubernetes.api import Api
-    from frostline_operator.cluster.kubernetes.reading import read_classes
+    from frostline_operator.cluster.kubernetes.reading import classes_of, read_classes
     from frostline_operator.cluster.kubernetes.settings import OperatorSettings
 
-    found = read_classes(Api.connect(str(kubeconfig)), spec, OperatorSettings())
+    if nodes is not None:
+        found = classes_of(_saved_nodes(nodes), {}, spec, OperatorSettings())
+    else:
+        found = read_classes(Api.connect(str(kubeconfig)), spec, OperatorSettings())
     if not found:
-        raise devices.DeclarationError("this cluster has no GPUs that the study's pods could use; plan with --gpu")
+        raise devices.DeclarationError("there are no GPUs that the study's pods could use; plan with --gpu")
     return [devices.Device(c.name, c.usable_bytes, {}, False) for c in found.values() for _ in range(c.total)]
+
+
+def _saved_nodes(path: Path) -> list[dict[str, Any]]:
+    """The nodes in a file that `kubectl get nodes -o yaml` (or json) wrote."""
+    try:
+        document = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        listed = document["items"] if document.get("kind", "").endswith("List") else [document]
+        return [node for node in listed if node["kind"] == "Node"]
+    except (OSError, YAMLError, AttributeError, KeyError, TypeError) as error:
+        raise devices.DeclarationError(
+            f"--nodes {path}: not a list of nodes ({error}); write it with: kubectl get nodes -o yaml"
+        ) from error
 
 
 def _table(found: Forecast, profile: ModelProfile) -> Table:

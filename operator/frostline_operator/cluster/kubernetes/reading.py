@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from frostline_operator.api.loader import validate_study
 from frostline_operator.api.quantity import parse_bytes
@@ -34,15 +36,29 @@ def read_classes(api: Api, spec: HPOStudySpec, settings: OperatorSettings) -> di
     Raises:
         ApiError: the nodes may not be read.
     """
-    template = pod_template(settings, spec.template)["spec"]
-    tolerations, selector = template.get("tolerations") or [], template.get("nodeSelector") or {}
     try:
         published = nodes.published_memory(api.list(SLICES)[0])
     except ApiError:
         published = {}
+    return classes_of(api.list(NODES)[0], published, spec, settings)
+
+
+def classes_of(
+    listed: Sequence[Mapping[str, Any]], published: Mapping[str, int], spec: HPOStudySpec, settings: OperatorSettings
+) -> dict[str, DeviceClass]:
+    """The memory classes of these nodes that a study's pods could be scheduled to.
+
+    Args:
+        listed: nodes, as `kubectl get nodes -o yaml` has them.
+        published: bytes per GPU by node, from ResourceSlices.
+        spec: of the study.
+        settings: of the operator.
+    """
+    template = pod_template(settings, spec.template)["spec"]
+    tolerations, selector = template.get("tolerations") or [], template.get("nodeSelector") or {}
     found = [
         devices
-        for node in api.list(NODES)[0]
+        for node in listed
         if nodes.available(node, tolerations, selector)
         for devices in nodes.devices(node, settings.time_slicing, published.get(node["metadata"]["name"]))[0]
     ]
