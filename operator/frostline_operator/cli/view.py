@@ -123,24 +123,21 @@ def rung_table(summary: Summary, session: Session) -> Table:
     unit = session.loop.profile.unit
     several = len({row.bracket for row in summary.rungs}) > 1
     table = Table(box=None, padding=(0, 1, 0, 1))
-    columns = ["rung", "layers", unit, "trials", "running", "done", "failed", "promoted", "best", "agreement"]
-    for column in ["bracket", *columns] if several else columns:
-        table.add_column(column, justify="right")
+    running = any(row.running for row in summary.rungs)
+    columns = ["bracket"] if several else []
+    columns += ["rung", "layers", unit, "trials", *(["running"] if running else [])]
+    for column in [*columns, "done", "failed", "promoted", "best", "agreement"]:
+        table.add_column(column, justify="right", no_wrap=True)
     for row in summary.rungs:
-        layers = f"{row.layers}" if row.layers == row.asked_layers else f"{row.layers} of {row.asked_layers}"
-        cells = [
-            str(row.rung),
-            layers,
-            f"{row.tokens:,}",
-            f"{row.entered}/{row.planned}",
-            str(row.running or "–"),
-            str(row.finished or "–"),
-            str(row.failed or "–"),
-            str(row.promoted or "–"),
-            text.value(row.best),
-            "–" if row.spearman is None else f"{row.spearman:.2f}",
-        ]
-        table.add_row(*([str(row.bracket), *cells] if several else cells))
+        cells = [str(row.bracket)] if several else []
+        cells.append(str(row.rung))
+        cells.append(f"{row.layers}" if row.layers == row.asked_layers else f"{row.layers} of {row.asked_layers}")
+        cells += [f"{row.tokens:,}", f"{row.entered}/{row.planned}"]
+        if running:
+            cells.append(str(row.running or "–"))
+        cells += [str(count or "–") for count in (row.finished, row.failed, row.promoted)]
+        cells += [text.value(row.best), "–" if row.spearman is None else f"{row.spearman:.2f}"]
+        table.add_row(*cells)
     return table
 
 
