@@ -27,8 +27,11 @@ def run_study(manifest: Path, folder: Path | None, declared: list[str], plain: b
     stop = _StopOnSignal()
     console.print(f"[bold]{study.metadata.name}[/bold]: profiling the model …", highlight=False)
     with open_session(study, folder, declared, manifest.parent) as session:
-        words = "continues" if session.resumed else "begins"
-        console.print(f"The study {words} in {folder} on {devices.describe(session.devices)}.", highlight=False)
+        if session.loop.done:
+            console.print(f"The study in {folder} is finished; another --dir runs it again.", highlight=False)
+        else:
+            words = "continues" if session.resumed else "begins"
+            console.print(f"The study {words} in {folder} on {devices.describe(session.devices)}.", highlight=False)
         view: View = PlainView(session, console) if plain or not console.is_terminal else LiveView(session, console)
         with view:
             interrupted = _drive(session, view, stop)

@@ -233,5 +233,7 @@ def show_outcome(session: Session, console: Console, report: Path) -> None:
 
 
 def _elapsed(session: Session) -> float:
+    """Seconds from the study's start to its end, or to now."""
     started = session.loop.state.started_at
-    return 0.0 if started is None else time.time() - started
+    ended = [at for at, reason, _ in session.store.events() if reason == "Finish"]
+    return 0.0 if started is None else (ended[-1] if ended else time.time()) - started

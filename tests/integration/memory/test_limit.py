@@ -93,7 +93,7 @@ def test_a_profile_that_is_too_low_is_corrected_by_the_run_that_ran_out(tmp_path
     rosy = profile.memory.model_copy(
         update={"lines": [[number * 0.7 for number in line] for line in profile.memory.lines]}
     )
-    limit = profile.memory.required(2) - 1
+    limit = int(profile.memory.peak_allocated(2) * 0.97)
     z = rosy.largest_layers(limit)
     assert z > 1
     result = run(tmp_path, layers=z, limit=limit)
