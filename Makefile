@@ -9,7 +9,7 @@ export OMP_NUM_THREADS = 1
 PARALLEL := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench cluster cluster-down clean
+.PHONY: help demo test test-long check format bench cluster cluster-down clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -28,6 +28,9 @@ demo: $(STAMP) ## Run a real study on this machine (CPU, a few minutes) and writ
 test: check ## Everything: lint, types, unit, integration and end-to-end tests
 	$(BIN)/python -m pytest $(PARALLEL) tests/integration
 	$(BIN)/python -m pytest tests/cluster tests/e2e
+
+test-long: $(STAMP) ## The rest of the faults, and scale, in a cluster (about 20 minutes more)
+	$(BIN)/python -m pytest -m long tests/e2e
 
 check: $(STAMP) ## Lint, types, layers and unit tests, in under two minutes
 	$(BIN)/ruff check .

@@ -65,6 +65,7 @@ def test_the_operator_is_killed_twenty_times(studies: Studies, operator: Operato
     check(studies, "killed", expected)
 
 
+@pytest.mark.long
 def test_the_api_server_is_restarted(
     studies: Studies, own_cluster: Cluster, operator: OperatorProcess, expected: Results
 ) -> None:
@@ -87,6 +88,7 @@ def test_jobs_and_pods_are_deleted_by_hand(studies: Studies, expected: Results) 
     check(studies, "meddled", expected)
 
 
+@pytest.mark.long
 def test_a_pod_is_evicted(studies: Studies, expected: Results) -> None:
     studies.apply("evicted", SPEC)
     studies.until("evicted", "a pod", lambda: bool(running(studies, "evicted")))
@@ -97,6 +99,7 @@ def test_a_pod_is_evicted(studies: Studies, expected: Results) -> None:
     check(studies, "evicted", expected)
 
 
+@pytest.mark.long
 def test_a_kubelet_stops_and_comes_back(studies: Studies, own_cluster: Cluster, expected: Results) -> None:
     node = own_cluster.nodes["gpu-small"]
     studies.apply("unwatched", SPEC)
@@ -117,6 +120,7 @@ def unfinished(studies: Studies, name: str) -> list[str]:
     return [j["metadata"]["name"] for j in studies.jobs(name) if not j.get("status", {}).get("conditions")]
 
 
+@pytest.mark.long
 def test_a_node_is_deleted(studies: Studies, own_cluster: Cluster, expected: Results) -> None:
     studies.apply("bereft", SPEC)
     studies.until("bereft", "a pod", lambda: bool(running(studies, "bereft")))

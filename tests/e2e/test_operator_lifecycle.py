@@ -2,6 +2,7 @@
 
 import time
 
+import pytest
 from tests.e2e.operating import Studies, small
 
 LONG = small(search={"trials": 4, "parallelism": 1}, fidelity={"samples": {"min": 20000, "max": 80000}})
@@ -27,6 +28,7 @@ def test_suspended_studies_stop_with_checkpoints_and_go_on(studies: Studies) -> 
     assert "Lost" not in {run["state"] for run in studies.runs("paused").values()}
 
 
+@pytest.mark.long
 def test_parallelism_and_budget_are_raised_while_it_runs(studies: Studies) -> None:
     studies.apply(
         "raised", small(search={"trials": 6, "parallelism": 1, "maxTrialsPerRun": 1}, budget={"tokens": 9000})
@@ -76,6 +78,7 @@ def test_a_deleted_study_leaves_nothing_behind(studies: Studies) -> None:
     assert studies.complete("deleted")["trials"]["total"] == 1
 
 
+@pytest.mark.long
 def test_trials_are_kept_when_asked(studies: Studies) -> None:
     studies.apply("kept", small(search={"trials": 2}), annotations={"hpo.frostline.dev/keep-trials": "true"})
     studies.complete("kept")
@@ -84,6 +87,7 @@ def test_trials_are_kept_when_asked(studies: Studies) -> None:
     assert [trial["status"]["state"] for trial in studies.trials("kept")]
 
 
+@pytest.mark.long
 def test_two_studies_of_one_name_in_two_namespaces(studies: Studies) -> None:
     other = f"{studies.namespace}-b"
     studies.client.kubectl("create", "namespace", other)
@@ -107,11 +111,19 @@ def active(studies: Studies, name: str) -> list[str]:
     return [p["metadata"]["name"] for p in studies.pods(name) if p["status"]["phase"] in ("Pending", "Running")]
 
 
+@pytest.mark.long
 def test_jobs_wait_for_kueue_and_bear_being_preempted(studies: Studies) -> None:
     """Kueue is played here: it lets a Job go by setting suspend to false, and takes its place away by true."""
     spec = small(search={"trials": 1})
     spec["fidelity"] = {"rungs": [{"layers": "All", "tokens": 60000}]}
     studies.apply("queued", spec, labels={"kueue.x-k8s.io/queue-name": "gpus"})
+    profile = studies.wait_condition("queued", "Profiled", "False")  # its Job goes through the queue like all others
+    assert "gpus" in profile["message"] or profile["reason"] == "Computing"
+    selector = "hpo.frostline.dev/study=queued,hpo.frostline.dev/component=profile"
+    studies.until("queued", "a profile", lambda: studies.client.find("jobs", studies.namespace, selector) != [])
+    [profiling] = studies.client.find("jobs", studies.namespace, selector)
+    suspend(studies, profiling["metadata"]["name"], False)
+
     blocked = studies.wait_condition("queued", "RunsBlocked")
     assert blocked["reason"] == "Queued" and "gpus" in blocked["message"]
     [job] = studies.jobs("queued")

@@ -79,6 +79,7 @@ def test_a_run_out_of_memory_is_repeated_where_there_is_more(usable: Sizes, stud
     assert any(event["reason"] == "RunOutOfMemory" for event in studies.events("exceeds"))
 
 
+@pytest.mark.long
 def test_scarcity_is_said_and_stops_no_other_study(studies: Studies) -> None:
     broken = {"spec": {"containers": [{"name": "trainer", "image": "localhost/no-such-image:1"}]}}
     studies.apply("no-image", small(search={"trials": 1}, template=broken))
@@ -93,6 +94,7 @@ def test_scarcity_is_said_and_stops_no_other_study(studies: Studies) -> None:
     studies.complete("fine")
 
 
+@pytest.mark.long
 def test_a_quota_is_named_and_the_study_goes_on_once_it_is_raised(studies: Studies) -> None:
     studies.apply("limited", small(search={"trials": 1}))
     studies.wait_condition("limited", "Profiled")

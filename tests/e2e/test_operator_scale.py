@@ -135,6 +135,7 @@ def quantile(values: dict[str, float], share: float) -> float:
     return next(bound for bound, count in buckets if count >= share * buckets[-1][1])
 
 
+@pytest.mark.long
 def test_many_nodes_studies_and_trials(
     fake_fleet: Client,
     operator_settings: dict[str, object],
