@@ -181,6 +181,11 @@ class PlacementSpec(Section):
     degrade: bool = False
     """Let a run take a smaller class with fewer layers when the fitting one is full. Such results are ranked among
     themselves only."""
+    prefix_cache: Bytes = "0"
+    """Host memory in which a run may keep the frozen prefix's output, so that later passes over the same data read it
+    instead of computing it. It never changes a result. 0 turns it off."""
+    prefix_cache_disk: Bytes = "0"
+    """Local disk for what does not fit `prefixCache`."""
     usable_memory: Bytes | None = None
     """Of each GPU, instead of what is discovered; for tests and shared cards."""
 

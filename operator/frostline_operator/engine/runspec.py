@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from frostline_operator.api.bindings import bind
+from frostline_operator.api.quantity import parse_bytes
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine.plan import Plan
 from frostline_operator.engine.state import Run, StudyState
@@ -48,6 +49,8 @@ def run_spec(
         metrics_file=metrics_file,
         linger_seconds=linger_seconds,
         memory_limit=memory_limit,
+        cache_bytes=parse_bytes(spec.placement.prefix_cache),
+        cache_disk_bytes=parse_bytes(spec.placement.prefix_cache_disk),
     )
 
 

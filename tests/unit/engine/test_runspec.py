@@ -48,3 +48,9 @@ def test_a_promoted_trial_continues_from_its_checkpoint_only_where_it_should() -
 def test_the_document_survives_its_journey_as_json() -> None:
     document = first_document(World(study()))
     assert RunSpec.model_validate_json(document.model_dump_json(by_alias=True, exclude_none=True)) == document
+
+
+def test_the_cache_of_the_prefix_is_as_large_as_the_study_allows() -> None:
+    assert first_document(World(study())).cache_bytes == 0
+    document = first_document(World(study(placement={"prefixCache": "64Mi", "prefixCacheDisk": "1Gi"})))
+    assert (document.cache_bytes, document.cache_disk_bytes) == (64 * 2**20, 2**30)
