@@ -65,9 +65,10 @@ class Launcher:
         """The runs to start now, highest rung first; the caller applies each before it asks for the next."""
         for group in self._groups():
             left = list(group.trials)
+            share = self._together(group, len(left))
             while left and self._free_runs() > 0:
                 asked = self._plan.rungs[group.rung].layers
-                wanted = self._together(group, len(left))
+                wanted = min(share, len(left))
                 try:
                     fit = self._place(asked, wanted)
                 except NothingFits:
