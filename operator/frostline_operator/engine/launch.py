@@ -58,6 +58,7 @@ class Launcher:
         self._spec = seen.spec
         self._state = state
         self._plan = plan
+        self._rules = placement(seen, state)  # made of ended runs, which no decision of a tick changes
         self._speed = cost.Speed(state.runs.values())
         self._separating = [p.name for p in seen.spec.parameters if _separates(p)]
 
@@ -124,7 +125,7 @@ class Launcher:
 
     def _width(self, rung: int) -> int:
         """How many runs of a rung there can be at a time."""
-        rules = placement(self._seen, self._state)
+        rules = self._rules
         home = rules.home(self._plan.rungs[rung].layers)
         alone = home is not None and not rules.overflow and not rules.degrade
         slots = home.slots if home is not None and alone else sum(c.slots for c in self._seen.classes)
@@ -163,7 +164,7 @@ class Launcher:
         return wanted
 
     def _place(self, asked: int, trials: int) -> Fit | None:
-        return placement(self._seen, self._state).place(asked, trials, self._free())
+        return self._rules.place(asked, trials, self._free())
 
     def _run(self, group: _Group, trials: tuple[int, ...], fit: Fit) -> StartRun | Held:
         """The run for these trials, or for fewer of them where the budget in tokens asks for it."""

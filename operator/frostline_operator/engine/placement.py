@@ -15,6 +15,11 @@ Need = Callable[[int, int, MemoryClass], int | None]
 """(layers, trials, class) -> bytes that a device must have free, None where nothing is known."""
 
 
+def usable_memory(total: int) -> int:
+    """Bytes of a card that a run may plan with: the CUDA context, the driver and other processes need some."""
+    return int(min(0.90 * total, 0.97 * total - 2**30))
+
+
 @dataclass(frozen=True)
 class OutOfMemory:
     """A combination that is known not to fit: neither does anything larger on an equal or smaller device."""

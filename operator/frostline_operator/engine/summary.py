@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from frostline_operator.api.trial import TrialState
 from frostline_operator.engine import algorithms, cost, trust
 from frostline_operator.engine.best import best_trial
 from frostline_operator.engine.budget import charged
@@ -14,7 +15,7 @@ from frostline_operator.engine.memory import placement
 from frostline_operator.engine.plan import Plan, make_plan
 from frostline_operator.engine.promotion import Score
 from frostline_operator.engine.schedule import Bracket, Rung
-from frostline_operator.engine.state import Amounts, Observation, Run, StudyState
+from frostline_operator.engine.state import Amounts, Observation, Run, StudyState, Trial
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,15 @@ def summarize(seen: Observation) -> Summary:
         trials=len(seen.state.trials),
         decided=sum(1 for trial in seen.state.trials.values() if trial.outcome is not None),
     )
+
+
+def trial_state(trial: Trial, busy: bool) -> TrialState:
+    """The word for where a trial is; `busy` if an active run carries it."""
+    if trial.outcome is not None:
+        return trial.outcome
+    if busy:
+        return "Running"
+    return "Pending" if trial.waiting else "Waiting"
 
 
 def _highest_rung(state: StudyState, trial: int) -> int:

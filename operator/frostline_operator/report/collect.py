@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from frostline_operator.api.study import HPOStudy
-from frostline_operator.api.trial import TrialState
 from frostline_operator.engine.plan import Plan, make_plan
 from frostline_operator.engine.reconcile import Sample
 from frostline_operator.engine.state import Observation, Run, StudyState, Trial
-from frostline_operator.engine.summary import Summary, summarize
+from frostline_operator.engine.summary import Summary, summarize, trial_state
 from frostline_operator.report.record import (
     Best,
     CurvePoint,
@@ -40,6 +39,7 @@ def collect(study: HPOStudy, seen: Observation, samples: Samples, ended_at: floa
     plan = make_plan(seen.spec, seen.profile)
     summary = summarize(seen)
     curves = _curves(state, samples)
+    busy = state.busy()
     finished = state.finished
     return StudyRecord(
         study=study,
@@ -51,7 +51,7 @@ def collect(study: HPOStudy, seen: Observation, samples: Samples, ended_at: floa
         ended=_time(ended_at),
         written=_time(seen.now),
         rungs=tuple(_rows(summary)),
-        trials=tuple(_trial(state, plan, trial, curves) for trial in state.trials.values()),
+        trials=tuple(_trial(state, plan, trial, trial.index in busy, curves) for trial in state.trials.values()),
         runs=tuple(_run(state, run) for run in state.runs.values()),
         totals=_totals(seen, summary),
         best=_best(state, summary),
@@ -98,9 +98,12 @@ def _rows(summary: Summary) -> list[RungRecord]:
 
 
 def _trial(
-    state: StudyState, plan: Plan, trial: Trial, curves: dict[tuple[str, int], tuple[CurvePoint, ...]]
+    state: StudyState,
+    plan: Plan,
+    trial: Trial,
+    busy: bool,
+    curves: dict[tuple[str, int], tuple[CurvePoint, ...]],
 ) -> TrialRecord:
-    busy = trial.index in state.busy()
     results = [_result(state, plan, trial, position, curves) for position in range(len(trial.results))]
     if trial.waiting:
         rung = plan.rungs[trial.rung]
@@ -118,18 +121,10 @@ def _trial(
         index=trial.index,
         name=trial.name,
         bracket=trial.bracket,
-        state=_state(trial, busy),
+        state=trial_state(trial, busy),
         assignment=trial.assignment,
         results=tuple(sorted(results, key=lambda result: result.rung)),
     )
-
-
-def _state(trial: Trial, busy: bool) -> TrialState:
-    if trial.outcome is not None:
-        return trial.outcome
-    if busy:
-        return "Running"
-    return "Pending" if trial.waiting else "Waiting"
 
 
 def _result(

@@ -13,6 +13,7 @@ from frostline_operator.cluster.local import devices, processes
 from frostline_operator.cluster.local.files import StudyFiles
 from frostline_operator.cluster.local.store import SqliteStore
 from frostline_operator.cluster.scrape import read
+from frostline_operator.engine.placement import usable_memory
 from frostline_operator.engine.reconcile import Sample
 from frostline_operator.engine.state import MemoryClass
 from tests.unit.engine.world import Trouble, World, study
@@ -46,8 +47,8 @@ def test_cpu_slots_share_the_cores() -> None:
 
 def test_usable_memory_leaves_room_for_the_context() -> None:
     gib = 2**30
-    assert devices.usable_memory(8 * gib) == int(0.97 * 8 * gib - gib)
-    assert devices.usable_memory(80 * gib) == int(0.9 * 80 * gib)
+    assert usable_memory(8 * gib) == int(0.97 * 8 * gib - gib)
+    assert usable_memory(80 * gib) == int(0.9 * 80 * gib)
 
 
 def test_a_process_is_known_by_its_lock_and_outlives_whoever_started_it(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from frostline_operator.cluster.kubernetes import nodes
 from frostline_operator.cluster.kubernetes.classes import affinity_terms, cpu_class, memory_classes
-from frostline_operator.cluster.kubernetes.nodes import GIB, MIB, Devices, Term, devices, published_memory, usable
+from frostline_operator.cluster.kubernetes.nodes import GIB, MIB, Devices, Term, devices, published_memory
+from frostline_operator.engine.placement import usable_memory
 
 
 def node(labels: dict[str, str] | None = None, ready: bool = True, **parts: Any) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def test_the_best_known_source_counts(
     assert skipped is None
     assert (found.total_bytes, found.term.key) == (total, key)
     override = key == "hpo.frostline.dev/usable-gpu-memory"
-    assert found.usable_bytes == (total if override else usable(total))
+    assert found.usable_bytes == (total if override else usable_memory(total))
 
 
 def test_time_slicing_is_refused_unless_asked_for() -> None:
@@ -79,8 +80,8 @@ def test_a_node_without_gpus_is_nothing_special() -> None:
 
 
 def test_usable_memory() -> None:
-    assert usable(80 * GIB) == int(0.90 * 80 * GIB)
-    assert usable(8 * GIB) == int(0.97 * 8 * GIB - GIB)
+    assert usable_memory(80 * GIB) == int(0.90 * 80 * GIB)
+    assert usable_memory(8 * GIB) == int(0.97 * 8 * GIB - GIB)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_published_memory_is_the_smallest_of_a_nodes_devices() -> None:
 
 def of(name: str, mebibytes: int, count: int = 1, resource: str = "nvidia.com/gpu") -> Devices:
     total = mebibytes * MIB
-    return Devices(name, resource, count, total, usable(total), Term("nvidia.com/gpu.memory", str(mebibytes)))
+    return Devices(name, resource, count, total, usable_memory(total), Term("nvidia.com/gpu.memory", str(mebibytes)))
 
 
 def test_cards_of_one_nominal_size_are_one_class() -> None:
@@ -128,7 +129,7 @@ def test_cards_of_one_nominal_size_are_one_class() -> None:
     assert set(classes) == {"24Gi", "8Gi"}
     large = classes["24Gi"]
     assert large.total == 6
-    assert large.usable_bytes == usable(24564 * MIB)
+    assert large.usable_bytes == usable_memory(24564 * MIB)
     assert affinity_terms(large) == [
         {"matchExpressions": [{"key": "nvidia.com/gpu.memory", "operator": "In", "values": ["24564", "24576"]}]}
     ]

@@ -15,6 +15,7 @@ from typing import Any
 
 from frostline_operator.api.quantity import parse_bytes
 from frostline_operator.cluster.kubernetes import names
+from frostline_operator.engine.placement import usable_memory
 
 MIB = 2**20
 GIB = 2**30
@@ -66,11 +67,6 @@ class Skipped:
     reason: str
 
 
-def usable(total: int) -> int:
-    """Bytes of a GPU that a run may plan with: the CUDA context and the driver need some."""
-    return int(min(0.90 * total, 0.97 * total - GIB))
-
-
 def devices(
     node: Mapping[str, Any], time_slicing: bool = False, published: int | None = None
 ) -> tuple[list[Devices], Skipped | None]:
@@ -111,7 +107,7 @@ def _of(name: str, labels: Mapping[str, str], resource: str, count: int, publish
             return None
         return Devices(name, resource, count, amount, amount, Term(names.USABLE_MEMORY, override), True)
     if published is not None:
-        return Devices(name, resource, count, published, usable(published), Term("kubernetes.io/hostname", name))
+        return Devices(name, resource, count, published, usable_memory(published), Term("kubernetes.io/hostname", name))
     mig = _MIG.match(resource)
     if mig is not None:
         key = f"nvidia.com/{mig[1]}.memory"
@@ -121,7 +117,11 @@ def _of(name: str, labels: Mapping[str, str], resource: str, count: int, publish
         if key not in labels:
             return None
         total = _amd_bytes(labels[key])
-        return None if total is None else Devices(name, resource, count, total, usable(total), Term(key, labels[key]))
+        return (
+            None
+            if total is None
+            else Devices(name, resource, count, total, usable_memory(total), Term(key, labels[key]))
+        )
     if f"{NVIDIA}.memory" in labels:
         shared = int(labels.get(_REPLICAS, "1")) if labels.get(_SHARING) == "mps" else 1
         return _by_label(name, labels, resource, count, f"{NVIDIA}.memory", shared)
@@ -132,7 +132,7 @@ def _of(name: str, labels: Mapping[str, str], resource: str, count: int, publish
     if gib is None:
         return None
     total = gib * GIB
-    return Devices(name, resource, count, total, usable(total), Term(f"{NVIDIA}.product", product))
+    return Devices(name, resource, count, total, usable_memory(total), Term(f"{NVIDIA}.product", product))
 
 
 def _by_label(name: str, labels: Mapping[str, str], resource: str, count: int, key: str, shared: int) -> Devices | None:
@@ -140,7 +140,7 @@ def _by_label(name: str, labels: Mapping[str, str], resource: str, count: int, k
     if not text.isdecimal() or int(text) == 0:
         return None
     total = int(text) * MIB // max(1, shared)
-    return Devices(name, resource, count, total, usable(total), Term(key, text), shared > 1)
+    return Devices(name, resource, count, total, usable_memory(total), Term(key, text), shared > 1)
 
 
 def _amd_bytes(text: str) -> int | None:

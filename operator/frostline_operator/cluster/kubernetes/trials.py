@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from frostline_operator.api.study import API_VERSION
-from frostline_operator.api.trial import HPOTrialSpec, HPOTrialStatus, TrialRungResult, TrialState, assignment_list
+from frostline_operator.api.trial import HPOTrialSpec, HPOTrialStatus, TrialRungResult, assignment_list
 from frostline_operator.cluster.kubernetes import names
 from frostline_operator.cluster.kubernetes.api import TRIALS, Api, ApiError, Manifest
 from frostline_operator.cluster.kubernetes.jobs import StudyRef
 from frostline_operator.engine.plan import Plan
 from frostline_operator.engine.state import Run, RungResult, StudyState, Trial
+from frostline_operator.engine.summary import trial_state
 
 _MOST_WRITES = 25
 """Of one tick; what is left comes with the next ones."""
@@ -107,21 +108,13 @@ def trial_status(trial: Trial, state: StudyState, plan: Plan, busy: bool) -> Man
     results = sorted(trial.results, key=lambda result: result.rung)
     best = next((r.value for r in reversed(results) if r.state == "Completed"), None)
     status = HPOTrialStatus(
-        state=_state(trial, busy),
+        state=trial_state(trial, busy),
         rung=trial.rung,
         value=best,
         rung_results=[_result(trial, result, state, plan) for result in results],
         checkpoint=trial.checkpoint,
     )
     return status.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-def _state(trial: Trial, busy: bool) -> TrialState:
-    if trial.outcome is not None:
-        return trial.outcome
-    if busy:
-        return "Running"
-    return "Pending" if trial.waiting else "Waiting"
 
 
 def _result(trial: Trial, result: RungResult, state: StudyState, plan: Plan) -> TrialRungResult:

@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import dataclass
 
 from frostline_operator.api.quantity import format_bytes, parse_bytes
+from frostline_operator.engine.placement import usable_memory
 from frostline_operator.engine.state import MemoryClass
 
 _MIB = 1024 * 1024
@@ -69,11 +70,6 @@ def classes(devices: list[Device]) -> tuple[MemoryClass, ...]:
         count = found[device.memory_class].slots if device.memory_class in found else 0
         found[device.memory_class] = MemoryClass(device.memory_class, device.usable_bytes, count + 1)
     return tuple(found.values())
-
-
-def usable_memory(total: int) -> int:
-    """Bytes of a card that a run may plan with: the CUDA context and other processes need some."""
-    return int(min(0.90 * total, 0.97 * total - 1024 * _MIB))
 
 
 def cpu_environment(slots: int) -> dict[str, str]:
