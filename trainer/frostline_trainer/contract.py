@@ -240,13 +240,17 @@ class OptimizerSpec(Section):
     """How the trainable layers are updated. Every field is a usual target of a hyperparameter's `bind`."""
 
     name: Literal["AdamW", "Adam", "SGD", "Adafactor", "AdamW8bit"] = "AdamW"
+    """AdamW8bit keeps its states in 8 bits and needs bitsandbytes and a GPU."""
     lr: Annotated[float, Field(gt=0, le=1e3)] = 1e-3
     """Peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0, le=1e3)] = 0.0
     """Decoupled for AdamW; applied to matrices only, never to biases and norms."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Adam and its kin: decay of the mean of gradients."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Adam and its kin: decay of the mean of squared gradients."""
     eps: Annotated[float, Field(gt=0, le=1)] = 1e-8
+    """Adam and its kin: keeps the division finite."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """SGD only."""
     nesterov: bool = False
@@ -256,9 +260,10 @@ class OptimizerSpec(Section):
 
 
 class ScheduleSpec(Section):
-    """Learning rate over the tokens (or samples) seen."""
+    """Learning rate over the tokens (or samples) seen; its horizon is the highest rung's tokens."""
 
     name: Literal["Constant", "Cosine", "Linear"] = "Cosine"
+    """How the learning rate goes on after the warm-up."""
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the horizon over which the learning rate rises linearly from zero."""
     final: Annotated[float, Field(ge=0, le=1)] = 0.1

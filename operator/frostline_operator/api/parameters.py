@@ -27,7 +27,9 @@ class Parameter(Section):
     """One hyperparameter, or a constant."""
 
     name: ParameterName
+    """As it is called in results; see `bind` for the field that it sets."""
     type: Literal["Float", "Int", "Categorical", "Constant"]
+    """Float and Int are ranges, Categorical a list of choices, Constant one value for all trials."""
     min: float | None = None
     """Float and Int: smallest value, included."""
     max: float | None = None

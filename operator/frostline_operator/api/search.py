@@ -19,6 +19,7 @@ class Objective(Section):
     metric: Annotated[str, Field(min_length=1, max_length=63)] = "loss"
     """`loss`, `perplexity`, `accuracy` or `error` on held-out data, or a name that your entrypoint reports."""
     direction: Literal["Minimize", "Maximize"] = "Minimize"
+    """Whether lower or higher values are better."""
     goal: Annotated[float, Field(allow_inf_nan=False)] | None = None
     """A value at the highest rung that is good enough: reaching it ends the study."""
 
@@ -84,6 +85,7 @@ class RungSpec(Section):
     """One explicit step of the schedule."""
 
     layers: Annotated[int, Field(ge=1)] | Literal["All"]
+    """Trained at this rung, counted from the output."""
     tokens: Annotated[int, Field(ge=1)]
     """Tokens, or samples, that a trial has seen at this rung's end."""
 
@@ -140,6 +142,7 @@ class Price(Section):
     memory_class: Annotated[str, Field(min_length=1, max_length=63)]
     """Name of the class: `8Gi`, `24Gi` and so on, or as declared under placement."""
     per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """Of one GPU of the class, in any currency: the same one as in `cost`."""
 
 
 class BudgetSpec(Section):

@@ -30,7 +30,9 @@ class PodTemplate(Section):
     """Overrides merged into the pods that train: tolerations, a priority class, volumes, labels and so on."""
 
     metadata: dict[str, Any] = Field(default_factory=dict)
+    """Labels and annotations to add."""
     spec: dict[str, Any] = Field(default_factory=dict)
+    """Of the pod, as Kubernetes has it; containers are merged by name, the trainer's is called `trainer`."""
 
 
 class HPOStudySpec(Section):

@@ -20,11 +20,14 @@ def crds(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder to write to. Default: standard output.")
     ] = None,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Every field of a study and of the operator's settings, as Markdown.")
+    ] = False,
 ) -> None:
     """Write the custom resource definitions: frostline crds | kubectl apply --server-side -f -."""
-    from frostline_operator.cli.crds import show_crds
+    from frostline_operator.cli.crds import show_crds, show_reference
 
-    raise typer.Exit(show_crds(output))
+    raise typer.Exit(show_reference(output) if reference else show_crds(output))
 
 
 @app.command()

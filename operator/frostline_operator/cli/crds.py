@@ -1,4 +1,4 @@
-"""`frostline crds`: the custom resource definitions, as files or to be piped into kubectl."""
+"""`frostline crds`: the custom resource definitions and their reference, as files or for a pipe."""
 
 from __future__ import annotations
 
@@ -6,7 +6,21 @@ from pathlib import Path
 
 from rich.console import Console
 
+from frostline_operator.api.status import HPOStudyStatus
+from frostline_operator.api.study import HPOStudySpec
+from frostline_operator.api.trial import HPOTrialSpec, HPOTrialStatus
+from frostline_operator.cluster.kubernetes.settings import OperatorSettings
 from frostline_operator.crds.manifests import crd_texts, write_crds
+from frostline_operator.crds.reference import reference
+from frostline_operator.crds.schema import structural
+
+_INTRODUCTION = """\
+# Reference
+
+Every field of the two custom resources and of the operator's settings, generated from the models by
+`frostline crds --reference`. Below each table stand the rules that the API server (or `frostline plan`) holds a
+manifest to, in its words. `kubectl explain hpostudy.spec.fidelity` shows the same in a terminal.
+"""
 
 
 def show_crds(output: Path | None) -> int:
@@ -17,3 +31,27 @@ def show_crds(output: Path | None) -> int:
     for path in write_crds(output):
         Console(stderr=True).print(f"wrote {path}", highlight=False)
     return 0
+
+
+def show_reference(output: Path | None) -> int:
+    """Write the reference into a folder, or print it. Returns the exit code."""
+    if output is None:
+        print(reference_page(), end="")
+        return 0
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / "reference.md"
+    path.write_text(reference_page(), encoding="utf-8")
+    Console(stderr=True).print(f"wrote {path}", highlight=False)
+    return 0
+
+
+def reference_page() -> str:
+    """The whole page."""
+    parts = [
+        reference("HPOStudy: `spec`", structural(HPOStudySpec), "spec", 2),
+        reference("HPOStudy: `status`", structural(HPOStudyStatus), "status", 2),
+        reference("HPOTrial: `spec`", structural(HPOTrialSpec), "spec", 2),
+        reference("HPOTrial: `status`", structural(HPOTrialStatus), "status", 2),
+        reference("Settings of the operator", structural(OperatorSettings), "settings", 2),
+    ]
+    return "\n".join([_INTRODUCTION, *parts])
