@@ -11,13 +11,13 @@ from collections.abc import Callable
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.cluster.protocol import Cluster, RunView, Store
 from frostline_operator.engine.actions import Action, FailTrial, Finish, Promote, StopRun, Wait
-from frostline_operator.engine.budget import price_per_second
+from frostline_operator.engine.budget import price_per_second, remaining
 from frostline_operator.engine.plan import make_plan
-from frostline_operator.engine.reconcile import at_rung, disagreements
+from frostline_operator.engine.reconcile import Disagreement, Patience, agree, at_rung, decide, disagreements
 from frostline_operator.engine.runspec import run_spec
 from frostline_operator.engine.state import Observation, Run, RunState, StudyState
 from frostline_operator.engine.tick import advance
-from frostline_operator.engine.transition import RunEnded, apply, settle
+from frostline_operator.engine.transition import RunEnded, apply, book, settle
 from frostline_trainer.contract import ModelProfile, RunResult
 
 
@@ -61,8 +61,8 @@ class StudyLoop:
 
     @property
     def done(self) -> bool:
-        """Whether the study is over and nothing of it runs any more."""
-        return self.state.finished is not None and not self.state.active_runs
+        """Whether the study is over and nothing of it runs, or is awaited, any more."""
+        return self.state.finished is not None and not any(run.state.open for run in self.state.runs.values())
 
     def tick(self) -> list[Action]:
         """One round. Returns what was decided."""
@@ -99,6 +99,7 @@ class StudyLoop:
                 self._book(run, view)
             elif view.phase == "Running":
                 self._watch(run, view)
+        self._reconcile()
 
     def _watch(self, run: Run, view: RunView) -> None:
         if run.state is RunState.PENDING:
@@ -115,10 +116,11 @@ class StudyLoop:
 
     def _book(self, run: Run, view: RunView) -> None:
         samples = self.store.samples(run.name)
-        if view.result is not None:
+        patience = self.cluster.patience()
+        if view.result is not None and patience is None:
             seen = at_rung(samples, run.rung, run.tokens)
             for disagreement in disagreements(seen, view.result, run.rung):
-                self.store.add_event(self.clock(), "SourceDisagreement", str(disagreement))
+                self._disagree(disagreement)
         newest: dict[str, int] = {}
         for sample in samples:
             newest[sample.trial] = max(newest.get(sample.trial, 0), sample.tokens - run.start_tokens)
@@ -126,8 +128,38 @@ class StudyLoop:
         ended = RunEnded(
             run.name, view.result, view.held_seconds, price, sum(max(0, t) for t in newest.values()), view.message
         )
-        settle(self.state, ended)
+        settle(self.state, ended, None if patience is None else self.clock())
         self._tell_ended(self.state.runs[run.name], view.result)
+
+    def _reconcile(self) -> None:
+        """Book what Prometheus has shown of runs that have ended, or their records once it had its chance."""
+        awaiting = self.state.awaiting_runs
+        if not awaiting:
+            return
+        patience, now = self.cluster.patience(), self.clock()
+        out_of_time = remaining(self.spec.budget, self.state, now).wall_clock <= 0
+        late = self.cluster.late_samples(awaiting)
+        for run in awaiting:
+            self.store.add_samples(run.name, late.get(run.name, ()))
+            by_name = at_rung(self.store.samples(run.name), run.rung, run.tokens)
+            seen = {i: by_name[n] for i in run.trials if (n := self.state.trials[i].name) in by_name}
+            self._book_awaited(run, seen, patience, self.state.finished is not None or out_of_time)
+
+    def _book_awaited(self, run: Run, seen: dict[int, float], patience: Patience | None, last_call: bool) -> None:
+        assert run.awaited is not None
+        decisions = decide(run.awaited, seen, self.clock(), patience, last_call)
+        recorded = {record.trial: record.value for record in run.awaited.records}
+        for decision in decisions:
+            own, value = recorded[decision.trial], decision.value
+            compared = decision.source == "Prometheus" and patience is not None and patience.comparable
+            if compared and own is not None and value is not None and not agree(value, own):
+                self._disagree(Disagreement(self.state.trials[decision.trial].name, run.rung, value, own, "Prometheus"))
+        if decisions:
+            book(self.state, run.name, decisions)
+
+    def _disagree(self, disagreement: Disagreement) -> None:
+        self.state.disagreements += 1
+        self.store.add_event(self.clock(), "SourceDisagreement", str(disagreement))
 
     def _act(self) -> None:
         plan = make_plan(self.spec, self.profile)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from frostline_operator.engine.reconcile import Sample
+from frostline_operator.engine.reconcile import Patience, Sample
 from frostline_operator.engine.state import MemoryClass, Run, StudyState
 from frostline_trainer.contract import RunResult, RunSpec
 
@@ -46,6 +46,12 @@ class Cluster(Protocol):
 
     def release(self, run: Run) -> None:
         """Tell a run that its last values have been seen: it need not linger."""
+
+    def patience(self) -> Patience | None:
+        """How long a run's values are waited for after its end; None where the run's record counts at once."""
+
+    def late_samples(self, runs: Sequence[Run]) -> Mapping[str, Sequence[Sample]]:
+        """Values seen since the last call of runs that have ended, by run."""
 
     def run_settings(self, run: Run) -> RunSettings:
         """The parts of a run's document that only the place knows."""

@@ -24,6 +24,8 @@ class RunState(enum.StrEnum):
     RUNNING = "Running"
     STOPPING = "Stopping"
     """Told to stop; it writes its checkpoints."""
+    AWAITING = "Awaiting"
+    """Ended with a record, its device free; Prometheus has yet to show its values, or to be given up on."""
     SUCCEEDED = "Succeeded"
     STOPPED = "Stopped"
     """Stopped with checkpoints: goes on later and is no failure."""
@@ -38,8 +40,15 @@ class RunState(enum.StrEnum):
         """Whether it holds a device."""
         return self in (RunState.PENDING, RunState.RUNNING, RunState.STOPPING)
 
+    @property
+    def open(self) -> bool:
+        """Whether results of it are still to come."""
+        return self.active or self is RunState.AWAITING
+
 
 ResultState = Literal["Completed", "Diverged", "Failed"]
+Source = Literal["Record", "Prometheus"]
+"""Where a value came from: the record that the run left, or a sample in Prometheus."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ class RungResult:
     tokens: int
     run: str
     message: str = ""
+    source: Source = "Record"
 
 
 TrialOutcome = Literal["Completed", "Dropped", "Failed", "Stopped"]
@@ -101,6 +111,27 @@ class Amounts:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """What an ended run wrote down of a trial, while Prometheus is to say what counts."""
+
+    trial: int
+    value: float | None
+    """Finite, or None where the run measured nothing itself."""
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """What is still to come of a run that has ended."""
+
+    since: float
+    """Clock at which its end was seen."""
+    ends: RunState
+    """Its state once nothing more is awaited."""
+    records: tuple[Recorded, ...]
+
+
+@dataclass(frozen=True)
 class Run:
     """One trainer process or pod, past or present."""
 
@@ -126,6 +157,8 @@ class Run:
     train_seconds: float = 0.0
     flops: float = 0.0
     message: str = ""
+    awaited: Awaited | None = None
+    """Only in the state Awaiting."""
 
     @property
     def packed(self) -> bool:
@@ -166,19 +199,26 @@ class StudyState:
     started_at: float | None = None
     """Clock at the first observation; the wall-clock budget counts from here."""
     finished: Finished | None = None
+    disagreements: int = 0
+    """Times that the metrics and a run's record had different values for one trial."""
 
     def copy(self) -> StudyState:
         """An independent copy (the entries are immutable)."""
-        return StudyState(dict(self.trials), dict(self.runs), self.started_at, self.finished)
+        return replace(self, trials=dict(self.trials), runs=dict(self.runs))
 
     @property
     def active_runs(self) -> list[Run]:
         """Runs that hold a device now."""
         return [run for run in self.runs.values() if run.state.active]
 
+    @property
+    def awaiting_runs(self) -> list[Run]:
+        """Runs that have ended and whose values Prometheus has yet to show."""
+        return [run for run in self.runs.values() if run.state is RunState.AWAITING]
+
     def busy(self) -> set[int]:
-        """Trials that are in an active run."""
-        return {trial for run in self.active_runs for trial in run.trials}
+        """Trials that are in a run whose results are still to come."""
+        return {trial for run in self.runs.values() if run.state.open for trial in run.trials}
 
     def runs_of(self, trial: int, rung: int) -> Iterator[Run]:
         """All attempts at one trial's rung, oldest first."""

@@ -178,6 +178,8 @@ class _Tick:
             if limit is not None and self.spec.budget.on_exhausted == "Stop":
                 self._stop_all(f"budget.{to_camel(limit)} is spent")
             return
+        if self.state.awaiting_runs:
+            return
         open_work = [t for t in self.state.trials.values() if t.waiting]
         if blocked is not None or (limit is not None and (open_work or not self._nothing_left())):
             self._finish("BudgetExhausted", f"budget.{to_camel(blocked or limit or '')} allows no further run")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from frostline_operator.engine.actions import (
@@ -17,7 +18,18 @@ from frostline_operator.engine.actions import (
     StopRun,
     Wait,
 )
-from frostline_operator.engine.state import Amounts, Run, RungResult, RunState, StudyState, Trial
+from frostline_operator.engine.reconcile import Decision
+from frostline_operator.engine.state import (
+    Amounts,
+    Awaited,
+    Recorded,
+    Run,
+    RungResult,
+    RunState,
+    Source,
+    StudyState,
+    Trial,
+)
 from frostline_trainer.contract import CheckpointRef, ExitCode, RunResult, TrialResult
 
 
@@ -84,11 +96,17 @@ _ENDED_BY = {
 }
 
 
-def settle(state: StudyState, ended: RunEnded) -> None:
+def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = None) -> None:
     """Book the end of a run: results, checkpoints and what it really took, in place. A second time changes nothing.
 
     A trial's result counts only if the run trained the layers that it was started with and the tokens reach the rung's;
     anything else leaves the trial waiting, so that it is run again. What was trained is charged either way.
+
+    Args:
+        state: of the study.
+        ended: the run.
+        awaited_since: the clock, where the study's values come from Prometheus: results are then held until `book`. A
+            trial that diverged is booked at once, since it never shows a value at the rung's tokens.
     """
     run = state.runs[ended.run]
     if not run.state.active:
@@ -102,15 +120,25 @@ def settle(state: StudyState, ended: RunEnded) -> None:
         return
     by_name = {trial.name: trial for trial in result.trials}
     trained = 0
+    held: list[Recorded] = []
     for index in run.trials:
         outcome = by_name.get(state.trials[index].name)
-        if outcome is not None:
-            trained += max(0, outcome.tokens - run.start_tokens)
-            _book_trial(state, run, result, index, outcome)
+        if outcome is None:
+            continue
+        trained += max(0, outcome.tokens - run.start_tokens)
+        _keep_checkpoint(state, run, result, index, outcome)
+        if state.trials[index].result_at(run.rung) is not None or result.layers != run.layers:
+            continue
+        if awaited_since is not None and _has_value(run, outcome):
+            held.append(Recorded(index, outcome.objective, outcome.tokens))
+        else:
+            _book_trial(state, run, index, outcome)
     seconds = max(result.seconds, 0.0)
+    how = _ENDED_BY[result.exit_code]
     state.update_run(
         run.name,
-        state=_ENDED_BY[result.exit_code],
+        state=RunState.AWAITING if held else how,
+        awaited=Awaited(awaited_since, how, tuple(held)) if held and awaited_since is not None else None,
         charged=Amounts(trained, seconds, seconds * ended.price_per_second),
         peak_bytes=result.peak_bytes,
         reserved_bytes=result.reserved_bytes,
@@ -121,19 +149,50 @@ def settle(state: StudyState, ended: RunEnded) -> None:
     )
 
 
-def _book_trial(state: StudyState, run: Run, result: RunResult, index: int, outcome: TrialResult) -> None:
-    trial = state.trials[index]
+def book(state: StudyState, name: str, decisions: Iterable[Decision]) -> None:
+    """Book what was decided of a run's awaited values, in place; with the last one the run is over."""
+    run = state.runs[name]
+    if run.awaited is None:
+        return
+    decided = {decision.trial: decision for decision in decisions}
+    for record in run.awaited.records:
+        decision = decided.get(record.trial)
+        if decision is not None and decision.source is not None:
+            _book_value(state, run, record.trial, decision.value, record.tokens, decision.source)
+    left = tuple(record for record in run.awaited.records if record.trial not in decided)
+    if left:
+        state.update_run(name, awaited=replace(run.awaited, records=left))
+    else:
+        state.update_run(name, state=run.awaited.ends, awaited=None)
+
+
+def _keep_checkpoint(state: StudyState, run: Run, result: RunResult, index: int, outcome: TrialResult) -> None:
     if outcome.checkpoint is not None:
         checkpoint = CheckpointRef(path=outcome.checkpoint, layers=result.layers, tokens=outcome.tokens)
         state.update_trial(index, checkpoint=checkpoint, checkpoint_rung=run.rung)
-    if trial.result_at(run.rung) is not None or result.layers != run.layers:
+
+
+def _has_value(run: Run, outcome: TrialResult) -> bool:
+    """Whether the metrics can show a value of it at the rung's tokens, and one that ranks."""
+    finite = outcome.objective is None or math.isfinite(outcome.objective)
+    return outcome.reason == "Completed" and outcome.tokens >= run.tokens and finite
+
+
+def _book_trial(state: StudyState, run: Run, index: int, outcome: TrialResult) -> None:
+    if outcome.reason == "Diverged":
+        _book_value(state, run, index, None, outcome.tokens, "Record")
+    elif outcome.reason == "Completed":
+        finite = outcome.objective is not None and math.isfinite(outcome.objective)
+        if not finite or outcome.tokens >= run.tokens:
+            _book_value(state, run, index, outcome.objective, outcome.tokens, "Record")
+
+
+def _book_value(state: StudyState, run: Run, index: int, value: float | None, tokens: int, source: Source) -> None:
+    trial = state.trials[index]
+    if trial.result_at(run.rung) is not None:
         return
-    value = outcome.objective
-    finite = value is not None and math.isfinite(value)
-    if outcome.reason == "Diverged" or (outcome.reason == "Completed" and not finite):
-        booked = RungResult(run.rung, "Diverged", None, result.layers, outcome.tokens, run.name)
-    elif outcome.reason == "Completed" and outcome.tokens >= run.tokens:
-        booked = RungResult(run.rung, "Completed", value, result.layers, outcome.tokens, run.name)
+    if value is not None and math.isfinite(value):
+        booked = RungResult(run.rung, "Completed", value, run.layers, tokens, run.name, source=source)
     else:
-        return
+        booked = RungResult(run.rung, "Diverged", None, run.layers, tokens, run.name, source=source)
     state.update_trial(index, results=(*trial.results, booked))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from frostline_operator.cluster.kubernetes.settings import OperatorSettings
 from frostline_operator.cluster.kubernetes.views import Trouble
 from frostline_operator.cluster.kubernetes.watching import Watcher
 from frostline_operator.cluster.protocol import RunSettings, RunView
-from frostline_operator.engine.reconcile import Sample
+from frostline_operator.engine.reconcile import Patience, Sample
 from frostline_operator.engine.state import MemoryClass, Run, StudyState
 from frostline_trainer.contract import RunSpec
 
@@ -206,6 +206,14 @@ class KubernetesCluster:
         if not events:
             return Trouble("NoPod", f"{name} has no pod yet")
         return refused(name, str(events[-1].get("message", "")))
+
+    def patience(self) -> Patience | None:
+        """Records count at once."""
+        return None
+
+    def late_samples(self, runs: Sequence[Run]) -> Mapping[str, Sequence[Sample]]:
+        """Of runs that have ended."""
+        return {}
 
     def run_settings(self, run: Run) -> RunSettings:
         """Checkpoints under the operator's folder or URL; memory is kept to where a person says how much there is."""

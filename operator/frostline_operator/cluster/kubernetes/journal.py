@@ -156,6 +156,7 @@ class Journal:
             state.started_at = float(record["startedAt"])
         if "finished" in record:
             state.finished = _FINISHED.validate_python(record["finished"])
+        state.disagreements = int(record.get("disagreements", state.disagreements))
         self._facts.update(record.get("facts", {}))
 
 
@@ -172,6 +173,8 @@ def changes(before: StudyState, after: StudyState) -> Record:
         record["startedAt"] = after.started_at
     if after.finished is not None and after.finished != before.finished:
         record["finished"] = _FINISHED.dump_python(after.finished, mode="json")
+    if after.disagreements != before.disagreements:
+        record["disagreements"] = after.disagreements
     return record
 
 
@@ -183,7 +186,7 @@ def condensed(records: list[Record]) -> list[Record]:
     for record in records:
         trials.update({document["index"]: document for document in record.get("trials", ())})
         runs.update({document["name"]: document for document in record.get("runs", ())})
-        rest.update({key: record[key] for key in ("startedAt", "finished") if key in record})
+        rest.update({key: record[key] for key in ("startedAt", "finished", "disagreements") if key in record})
         if "facts" in record:
             rest["facts"] = {**rest.get("facts", {}), **record["facts"]}
     return [{"trials": list(trials.values()), "runs": list(runs.values()), **rest}]

@@ -36,11 +36,11 @@ class KubernetesStore:
     def save(self, state: StudyState) -> None:
         """One record in the journal."""
         self._journal.save(state)
-        for name in [name for name in self._samples if name in state.runs and not state.runs[name].state.active]:
+        for name in [name for name in self._samples if name in state.runs and not state.runs[name].state.open]:
             del self._samples[name]
 
     def add_samples(self, run: str, samples: Sequence[Sample]) -> None:
-        """Kept until the run has ended."""
+        """Kept until the run is over and booked."""
         if samples:
             self._samples.setdefault(run, {}).update({(s.trial, s.tokens): s for s in samples})
 

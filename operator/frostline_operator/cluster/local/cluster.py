@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -17,7 +17,7 @@ from frostline_operator.cluster.local.files import StudyFiles
 from frostline_operator.cluster.local.profile import trainer_environment
 from frostline_operator.cluster.protocol import RunSettings, RunView
 from frostline_operator.cluster.scrape import release, scrape
-from frostline_operator.engine.reconcile import Sample
+from frostline_operator.engine.reconcile import Patience, Sample
 from frostline_operator.engine.state import MemoryClass, Run
 from frostline_trainer.contract import RESULT_ENV, RUN_ENV, RunResult, RunSpec
 
@@ -104,6 +104,14 @@ class LocalCluster:
             return RunResult.model_validate_json(self._files.run(run.name).result.read_text())
         except (OSError, pydantic.ValidationError):
             return None
+
+    def patience(self) -> Patience | None:
+        """A run's record counts at once: trainers on this machine are read directly, whatever the study's source."""
+        return None
+
+    def late_samples(self, runs: Sequence[Run]) -> Mapping[str, Sequence[Sample]]:
+        """Nothing comes of a process that has ended."""
+        return {}
 
     def run_settings(self, run: Run) -> RunSettings:
         """Checkpoints in the study's folder, metrics on a port of the system's choice."""

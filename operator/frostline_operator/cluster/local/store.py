@@ -67,6 +67,7 @@ class SqliteStore:
         state.started_at = None if started is None else float(started)
         finished = self.fact("finished")
         state.finished = None if finished is None else _FINISHED.validate_json(finished)
+        state.disagreements = int(self.fact("disagreements") or 0)
         self._saved = state.copy()
         return state
 
@@ -80,6 +81,8 @@ class SqliteStore:
             facts["startedAt"] = repr(state.started_at)
         if state.finished is not None and state.finished != known.finished:
             facts["finished"] = _FINISHED.dump_json(state.finished).decode()
+        if state.disagreements != known.disagreements:
+            facts["disagreements"] = str(state.disagreements)
         if not (trials or runs or facts):
             return
         positions = {name: position for position, name in enumerate(state.runs)}
