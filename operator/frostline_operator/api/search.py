@@ -191,12 +191,3 @@ class PlacementSpec(Section):
     """Local disk for what does not fit `prefixCache`."""
     usable_memory: Bytes | None = None
     """Of each GPU, instead of what is discovered; for tests and shared cards."""
-
-
-class MetricsSpec(Section):
-    """Where the scores that decide come from."""
-
-    source: Literal["Scrape", "Prometheus"] = "Scrape"
-    """Scrape reads the trainers' /metrics directly; Prometheus asks a Prometheus that scrapes them."""
-    interval: Duration = "5s"
-    """Between scrapes."""

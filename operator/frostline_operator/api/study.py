@@ -9,11 +9,11 @@ from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from frostline_operator.api.checks import Sections, cross_problems
+from frostline_operator.api.metrics import MetricsSpec
 from frostline_operator.api.parameters import Parameter
 from frostline_operator.api.search import (
     BudgetSpec,
     FidelitySpec,
-    MetricsSpec,
     Objective,
     PlacementSpec,
     SearchSpec,

@@ -69,6 +69,8 @@ class TrialRungResult(Section):
     """What the memory profile said."""
     run: Annotated[str, Field(max_length=63)] = ""
     """Name of the run (the Job) that gave the result."""
+    source: Literal["Record", "Prometheus"] = "Record"
+    """Where the value was taken from: the record that the run left, or Prometheus."""
     message: Annotated[str, Field(max_length=1024)] = ""
 
     @field_validator("value")

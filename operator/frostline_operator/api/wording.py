@@ -22,6 +22,8 @@ PATTERNS = {
     r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$": "package.module:function",
     r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$": "lower-case letters, digits and '-' only, such as my-study",
     r"^([0-9]+(?:\.[0-9]+)?)(Ki|Mi|Gi|Ti|k|M|G|T)?$": "an amount of memory, such as 24Gi or 512Mi",
+    r"\S": "more than blanks",
+    r"^[a-zA-Z_][a-zA-Z0-9_]*$": "the name of a Prometheus label: letters, digits and '_', no digit first",
     r"^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$": "a length of time, such as 90s, 15m or 1h30m",
 }
 """What each regular expression of the API means to a person."""

@@ -146,7 +146,35 @@ _RULES: dict[str, list[Rule]] = {
         ),
         _positive_duration("wallClock"),
     ],
-    "MetricsSpec": [_positive_duration("interval")],
+    "MetricsSpec": [
+        _positive_duration("interval"),
+        _positive_duration("patience"),
+        *(
+            _rule(
+                f"!has(self.source) || self.source != 'Scrape' || {unset}",
+                f"{field} is for source Prometheus; remove it, or set source: Prometheus",
+                field,
+            )
+            for field, unset in (
+                ("query", "!has(self.query)"),
+                ("patience", "!has(self.patience)"),
+                ("whenMissing", "self.whenMissing == 'Record'"),
+            )
+        ),
+        _rule(
+            "!has(self.patience) || self.whenMissing != 'Wait'",
+            "whenMissing: Wait waits for as long as it takes; remove patience, or set Record",
+            "patience",
+        ),
+    ],
+    "QueryLabels": [
+        _rule("self.trial != self.rung", "rung and trial are two labels; name another one", "rung"),
+        _rule(
+            "!has(self.run) || (self.run != self.trial && self.run != self.rung)",
+            "run is a label besides trial and rung; name another one",
+            "run",
+        ),
+    ],
     "ModelSpec": [
         _needs("name", "Vision", "a torchvision builder such as resnet18"),
         _needs("hidden", "MLP", "the widths of its hidden layers, such as [256, 256, 256]"),

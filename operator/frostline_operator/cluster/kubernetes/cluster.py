@@ -179,7 +179,7 @@ class KubernetesCluster:
 
     def _with_samples(self, run: Run, seen: RunView, where: str) -> RunView:
         trials = self._trials_of.get(run.name) or [self._state.trials[index].name for index in run.trials]
-        interval = parse_duration(self.spec.metrics.interval)
+        interval = parse_duration(self.spec.metrics.interval or "5s")
         self._watcher.watch(self.study.uid, run.name, where, trials, interval)
         shown = self._watcher.take(self.study.uid, run.name)
         samples: tuple[Sample, ...] = ()

@@ -10,9 +10,19 @@ from ruamel.yaml import YAML
 
 from frostline_operator import __version__
 from frostline_operator.api.study import PodTemplate
+from frostline_operator.cluster.prometheus.settings import PrometheusSettings
 from frostline_trainer.contract import Section
 
 Memory = Literal["cuda", "cpu", "none"]
+
+
+class LeaseSettings(Section):
+    """The Lease that an operator must hold to act: of all that share it, one acts, and the others stand by."""
+
+    name: Annotated[str, Field(min_length=1)] = "frostline-operator"
+    namespace: Annotated[str, Field(min_length=1)] = "default"
+    seconds: Annotated[int, Field(ge=3, le=600)] = 10
+    """How long after the death of the operator that acts the next one takes over. At an orderly end it is at once."""
 
 
 class OperatorSettings(Section):
@@ -30,6 +40,11 @@ class OperatorSettings(Section):
     """Folder in the trainer's pod or any fsspec URL (s3://bucket/path) under which studies keep their checkpoints."""
     checkpoint_claim: str | None = None
     """A PersistentVolumeClaim in the study's namespace, mounted at `checkpoints`."""
+    runtime_class: str | None = None
+    """RuntimeClass of pods that get a GPU, such as nvidia where it is not the nodes' default runtime."""
+    lease: LeaseSettings | None = None
+    """Without it nothing keeps two operators from acting on the same studies at once: no study is damaged by it, since
+    the second one's writes are refused, but work is done twice. The Helm chart always has one."""
     cpu_slots: Annotated[int, Field(ge=0)] = 0
     """Runs at a time on nodes without GPUs, for clusters that have none; 0 never runs there."""
     time_slicing: bool = False
@@ -45,6 +60,8 @@ class OperatorSettings(Section):
     """Between a trainer's SIGTERM and its end: time to write checkpoints."""
     keep_jobs_seconds: Annotated[int, Field(ge=0)] = 300
     """How long Jobs of ended runs stay, for their logs."""
+    prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
+    """Where studies of source Prometheus take their scores from. Of the operator only, never of a study."""
 
 
 def load_settings(path: Path | None, **given: Any) -> OperatorSettings:

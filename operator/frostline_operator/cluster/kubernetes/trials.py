@@ -131,6 +131,7 @@ def _result(trial: Trial, result: RungResult, state: StudyState, plan: Plan) -> 
         peak_bytes=(run.peak_bytes or None) if run is not None else None,
         predicted_bytes=run.predicted_bytes if run is not None else None,
         run=result.run,
+        source=result.source,
         message=result.message[:1024],
     )
 
