@@ -8,12 +8,14 @@ import pytest
 from frostcluster.client import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.documentation import MANIFESTS, ROOT
 from tests.e2e.operating import Studies, small
 
 from frostline_operator.api.loader import validate_study
 from frostline_operator.api.problems import StudyError
 
 Manifest = dict[str, Any]
+EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.yaml"))
 
 # What only the operator can say: it looks into scalars of any type, free-form mappings, or across lists.
 ONLY_OPERATOR = (
@@ -145,6 +147,13 @@ def test_two_parameters_of_one_name(crds: Client) -> None:
     spec["parameters"] *= 2
     said = server_says(crds, manifest(spec))
     assert said is not None and "Duplicate value" in said
+
+
+@pytest.mark.parametrize("where", [*MANIFESTS, *EXAMPLES])
+def test_the_api_server_takes_what_examples_and_docs_show(crds: Client, where: str) -> None:
+    shown = MANIFESTS[where] if where in MANIFESTS else (ROOT / "examples" / where).read_text()
+    done = crds.try_kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=shown)
+    assert done.returncode == 0, done.stderr
 
 
 def test_names_that_no_run_could_have(crds: Client) -> None:
