@@ -16,8 +16,7 @@ from rich.text import Text
 from frostline_operator.api.quantity import parse_duration
 from frostline_operator.cli import text
 from frostline_operator.cluster.local.session import Session
-from frostline_operator.engine.cost import Speed, run_flops
-from frostline_operator.engine.plan import make_plan
+from frostline_operator.engine.remaining import seconds_left
 from frostline_operator.engine.state import Run
 from frostline_operator.engine.summary import Summary, summarize
 
@@ -113,7 +112,7 @@ def _picture(session: Session) -> RenderableType:
     parts += [Text(f"{c.type}: {c.message}", style="yellow") for c in summary.conditions]
     if session.loop.waiting_for:
         parts.append(Text(f"waiting: {session.loop.waiting_for}", style="yellow"))
-    left = _seconds_left(session)
+    left = seconds_left(seen, summary)
     parts.append(Text(f"about {text.duration(left)} left" if left is not None else "time left: not known yet"))
     return Group(*parts)
 
@@ -181,30 +180,11 @@ def _budget_lines(summary: Summary, session: Session) -> list[str]:
     return [f"budget: {', '.join(found)} (reservations counted)"] if found else []
 
 
-def _seconds_left(session: Session) -> float | None:
-    """From the speed so far; None before the first run has ended, and where the search has no planned end."""
-    loop = session.loop
-    plan = make_plan(loop.spec, loop.profile)
-    speed = Speed(loop.state.runs.values())
-    if plan.open_ended:
-        return None
-    total, before = 0.0, 0
-    for row in summarize(loop.observe()).rungs:
-        missing = row.planned - row.finished - row.failed
-        below = plan.rungs[row.rung - 1].tokens if row.rung and loop.spec.promotion == "Continue" else before
-        if missing > 0:
-            flops = run_flops(loop.profile, row.asked_layers, row.tokens - below, missing)
-            seconds = speed.seconds(flops, "", row.rung)
-            if seconds is None:
-                return None
-            total += seconds
-    return total / max(1, min(loop.spec.search.parallelism, len(session.devices)))
-
-
 def _progress_line(session: Session) -> str:
-    summary = summarize(session.loop.observe())
+    seen = session.loop.observe()
+    summary = summarize(seen)
     runs = ", ".join(f"{run.name} {_share_done(session, run):.0%}" for run in session.loop.state.active_runs)
-    left = _seconds_left(session)
+    left = seconds_left(seen, summary)
     about = "" if left is None else f"; about {text.duration(left)} left"
     return f"{summary.decided}/{summary.trials} trials decided; running: {runs or 'nothing'}{about}"
 

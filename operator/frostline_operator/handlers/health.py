@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from frostline_operator import __version__
 
 _STALE_SECONDS = 120.0
 """A study that is over still ticks twice a minute. By a monotonic clock: the time of day may jump."""
@@ -17,35 +26,45 @@ _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Health:
-    """Counts ticks and knows when the last one was.
+    """Counts ticks and knows when the last one was."""
 
-    Args:
-        requests: how many requests the API server has had so far.
-    """
-
-    def __init__(self, requests: Callable[[], int]) -> None:
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        asked = Gauge("frostline_operator_api_requests", "Requests to the API server so far", registry=self.registry)
-        asked.set_function(requests)
+        """What /metrics shows; others register what they know."""
+        self.driven: set[str] = set()
+        """Studies that are being ticked."""
+        ProcessCollector(registry=self.registry)
+        info = Gauge("frostline_operator_info", "Of which version it is: always 1", ["version"], registry=self.registry)
+        info.labels(__version__).set(1)
+        studies = Gauge("frostline_operator_studies", "Studies that are looked after", registry=self.registry)
+        studies.set_function(lambda: float(len(self.driven)))
         self._seconds = Histogram(
             "frostline_operator_tick_seconds", "Duration of one study's tick", buckets=_BUCKETS, registry=self.registry
         )
         self._failures = Counter(
             "frostline_operator_tick_failures_total", "Ticks that ended in an error", registry=self.registry
         )
+        self._stamp = Gauge(
+            "frostline_operator_last_tick_timestamp_seconds",
+            "Time of day at the end of the last tick, 0 before the first",
+            registry=self.registry,
+        )
         self._last: float | None = None
-        self.driven: set[str] = set()
-        """Studies that are being ticked."""
 
     def ticked(self, seconds: float) -> None:
         """A tick has ended well."""
         self._seconds.observe(seconds)
-        self._last = time.monotonic()
+        self._note()
 
     def failed(self) -> None:
         """A tick has ended in an error."""
         self._failures.inc()
+        self._note()
+
+    def _note(self) -> None:
         self._last = time.monotonic()
+        self._stamp.set_to_current_time()
 
     def age(self) -> float | None:
         """Seconds since the last tick, None where there never was one (no studies)."""
@@ -70,7 +89,7 @@ def serve(health: Health, port: int) -> ThreadingHTTPServer:
                 age = health.age()
                 text = "no tick yet" if age is None else f"last tick {age:.1f} s ago"
                 self._answer(200 if health.alive() else 503, f"{text}\n".encode(), "text/plain")
-            elif self.path == "/metrics":
+            elif self.path.split("?")[0] == "/metrics":
                 self._answer(200, generate_latest(health.registry), CONTENT_TYPE_LATEST)
             else:
                 self._answer(404, b"try /healthz or /metrics\n", "text/plain")

@@ -21,11 +21,14 @@ from frostline_operator.api.study import GROUP, VERSION
 from frostline_operator.cluster.kubernetes import names
 from frostline_operator.cluster.kubernetes.api import Api, ApiError
 from frostline_operator.cluster.kubernetes.cluster import Caches
+from frostline_operator.cluster.kubernetes.figures import StudyFigures
 from frostline_operator.cluster.kubernetes.fleet import Fleet
 from frostline_operator.cluster.kubernetes.settings import OperatorSettings
 from frostline_operator.cluster.kubernetes.study import Shared, StudyController
 from frostline_operator.cluster.kubernetes.watching import Watcher
 from frostline_operator.handlers.health import Health
+from frostline_operator.handlers.metrics import StudyCollector
+from frostline_operator.handlers.metrics_operator import FleetCollector, TallyCollector
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +65,17 @@ class Operator:
             Watcher(self.wake),
             settings,
         )
+
+        health.registry.register(StudyCollector(self.figures))
+        health.registry.register(FleetCollector(self.shared.fleet.use))
+        asked = "Requests to the API server"
+        labels = ("verb", "resource", "code")
+        health.registry.register(TallyCollector(api.requests, "frostline_operator_api_requests", asked, labels))
+
+    def figures(self) -> list[StudyFigures]:
+        """Of the studies that are looked after; those of a study that goes are gone at once."""
+        driven = (self._controllers.get(uid) for uid in list(self.health.driven))
+        return [c.figures for c in driven if c is not None and c.figures is not None]
 
     async def start(self) -> None:
         """Begin to watch, and wait until enough is known to decide anything."""

@@ -6,7 +6,7 @@ Typed models cost more than they give here: pods come by the thousand, are looke
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -17,6 +17,7 @@ from kubernetes import config
 
 from frostline_operator.api.study import GROUP, VERSION
 from frostline_operator.cluster.kubernetes.errors import ApiError
+from frostline_operator.cluster.tally import Tally
 
 __all__ = ["Api", "ApiError", "Manifest", "Resource"]
 
@@ -24,6 +25,11 @@ Manifest = dict[str, Any]
 
 _MERGE = "application/merge-patch+json"
 _PAGE = 500
+_METHODS = {
+    "get": "GET", "list": "GET", "watch": "GET",
+    "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE",
+}  # fmt: skip
+"""HTTP's, by Kubernetes' verbs."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ PODS = Resource("/api/v1", "pods")
 NODES = Resource("/api/v1", "nodes", namespaced=False)
 EVENTS = Resource("/api/v1", "events")
 CONFIG_MAPS = Resource("/api/v1", "configmaps")
+LEASES = Resource("/apis/coordination.k8s.io/v1", "leases")
 SLICES = Resource("/apis/resource.k8s.io/v1", "resourceslices", namespaced=False)
 
 
@@ -65,11 +72,13 @@ class Api:
     def __init__(self, client: official.ApiClient, timeout: float = 15.0) -> None:
         self._client = client
         self._timeout = timeout
-        self.calls = 0
-        """Requests made so far, watches included."""
+        self.requests = Tally()
+        """Requests made so far, watches included, by verb, resource and status code ("none" where none came)."""
+        self.guard: Callable[[], None] | None = None
+        """Asked before each write; it raises ApiError where the write must not be."""
 
     @classmethod
-    def connect(cls, kubeconfig: str | None = None, context: str | None = None) -> Api:
+    def connect(cls, kubeconfig: str | None = None, context: str | None = None, timeout: float = 15.0) -> Api:
         """With a kubeconfig (by default the user's), or inside a pod with its service account.
 
         Raises:
@@ -87,7 +96,7 @@ class Api:
                 config.load_kube_config(kubeconfig, context, client_configuration=configuration)  # type: ignore[no-untyped-call]
         except (config.ConfigException, OSError) as error:
             raise ApiError(0, "NoCredentials", f"no cluster is configured: {error}; give --kubeconfig") from error
-        return cls(official.ApiClient(configuration))
+        return cls(official.ApiClient(configuration), timeout)
 
     @property
     def configuration(self) -> official.Configuration:
@@ -103,7 +112,7 @@ class Api:
     def get(self, resource: Resource, namespace: str | None, name: str) -> Manifest | None:
         """One object, None where there is none."""
         try:
-            return self._json("GET", resource.path(namespace, name))
+            return self._json("get", resource, resource.path(namespace, name))
         except ApiError as error:
             if error.status == 404:
                 return None
@@ -116,7 +125,7 @@ class Api:
         found: list[Manifest] = []
         query = {"limit": str(_PAGE), "labelSelector": labels, "fieldSelector": fields, "continue": ""}
         while True:
-            page = self._json("GET", resource.path(namespace), query=query)
+            page = self._json("list", resource, resource.path(namespace), query=query)
             found += page.get("items") or []
             query["continue"] = page["metadata"].get("continue", "")
             if not query["continue"]:
@@ -124,22 +133,22 @@ class Api:
 
     def create(self, resource: Resource, namespace: str | None, body: Manifest) -> Manifest:
         """Make an object."""
-        return self._json("POST", resource.path(namespace), body)
+        return self._json("create", resource, resource.path(namespace), body)
 
     def replace(self, resource: Resource, namespace: str | None, body: Manifest) -> Manifest:
         """Put an object in the place of one that has the same resourceVersion."""
-        return self._json("PUT", resource.path(namespace, body["metadata"]["name"]), body)
+        return self._json("update", resource, resource.path(namespace, body["metadata"]["name"]), body)
 
     def patch(
         self, resource: Resource, namespace: str | None, name: str, body: Manifest, part: str | None = None
     ) -> Manifest:
         """Merge into an object; null removes, and a resourceVersion in it must be the current one."""
-        return self._json("PATCH", resource.path(namespace, name, part), body, kind=_MERGE)
+        return self._json("patch", resource, resource.path(namespace, name, part), body, kind=_MERGE)
 
     def delete(self, resource: Resource, namespace: str | None, name: str, propagation: str = "Background") -> bool:
         """Remove an object; False where there was none."""
         try:
-            self._json("DELETE", resource.path(namespace, name), {"propagationPolicy": propagation})
+            self._json("delete", resource, resource.path(namespace, name), {"propagationPolicy": propagation})
         except ApiError as error:
             if error.status == 404:
                 return False
@@ -148,7 +157,7 @@ class Api:
 
     def logs(self, namespace: str, pod: str, container: str) -> str:
         """What a container has printed."""
-        response = self._send("GET", PODS.path(namespace, pod, "log"), query={"container": container})
+        response = self._send("get", PODS, PODS.path(namespace, pod, "log"), query={"container": container})
         return response.data.decode(errors="replace")
 
     def watch(
@@ -174,7 +183,12 @@ class Api:
             "timeoutSeconds": str(seconds),
         }
         response = self._send(
-            "GET", resource.path(namespace), query=query, stream=True, timeout=urllib3.Timeout(connect=10, read=seconds)
+            "watch",
+            resource,
+            resource.path(namespace),
+            query=query,
+            stream=True,
+            timeout=urllib3.Timeout(connect=10, read=seconds),
         )
         try:
             rest = b""
@@ -193,18 +207,20 @@ class Api:
 
     def _json(
         self,
-        method: str,
+        verb: str,
+        resource: Resource,
         path: str,
         body: Manifest | None = None,
         query: Mapping[str, str] | None = None,
         kind: str = "application/json",
     ) -> Manifest:
-        answer: Manifest = json.loads(self._send(method, path, body, query, kind).data)
+        answer: Manifest = json.loads(self._send(verb, resource, path, body, query, kind).data)
         return answer
 
     def _send(
         self,
-        method: str,
+        verb: str,
+        resource: Resource,
         path: str,
         body: Manifest | None = None,
         query: Mapping[str, str] | None = None,
@@ -212,7 +228,8 @@ class Api:
         stream: bool = False,
         timeout: float | urllib3.Timeout | None = None,
     ) -> urllib3.BaseHTTPResponse:
-        self.calls += 1
+        if self.guard is not None and _METHODS[verb] != "GET":
+            self.guard()
         configuration = self._client.configuration
         headers = {"Accept": "application/json", "User-Agent": "frostline-operator"}
         authorization = self.authorization()
@@ -224,7 +241,7 @@ class Api:
             headers["Content-Type"] = kind
         try:
             response: urllib3.BaseHTTPResponse = self._client.rest_client.pool_manager.request(
-                method,
+                _METHODS[verb],
                 url,
                 body=None if body is None else json.dumps(body),
                 headers=headers,
@@ -233,7 +250,9 @@ class Api:
                 preload_content=not stream,
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            self.requests.add(verb, resource.plural, "none")
             raise ApiError(0, "Unreachable", f"the API server does not answer: {error}") from error
+        self.requests.add(verb, resource.plural, str(response.status))
         if response.status >= 400:
             _refuse(_status_of(response), response.status)
         return response

@@ -37,6 +37,19 @@ class _Study:
     order: int = 0
 
 
+@dataclass(frozen=True)
+class ClassUse:
+    """A memory class of the whole cluster, and who holds its devices now."""
+
+    name: str
+    usable_bytes: int | None
+    devices: int
+    held: int
+    """By studies of this operator."""
+    foreign: int
+    """By pods that are not Frostline's."""
+
+
 class Fleet:
     """All GPUs, and what is left of them for each study.
 
@@ -110,6 +123,27 @@ class Fleet:
             self._known[key] = (version, made, skipped)
         return made, skipped
 
+    def use(self) -> list[ClassUse]:
+        """Every class that studies could use if their pods tolerated all taints, and who holds its devices.
+
+        From the local copies alone: it is asked at each scrape of /metrics.
+        """
+        found = [
+            devices
+            for node in self._nodes.all()
+            if nodes.available(node, [{"operator": "Exists"}], {})
+            for devices in nodes.devices(
+                node, self._settings.time_slicing, self._published.get(node["metadata"]["name"])
+            )[0]
+        ]
+        made = memory_classes(found) or (cpu_class(self._settings.cpu_slots) if self._settings.cpu_slots else {})
+        taken = self._taken_by_others()
+        with self._lock:
+            held = sum((study.held for study in self._studies.values()), Counter[str]())
+        return [
+            ClassUse(name, c.usable_bytes, c.total, held[name], _foreign(c, taken)) for name, c in sorted(made.items())
+        ]
+
     def offer(self, uid: str, spec: HPOStudySpec, state: StudyState) -> tuple[MemoryClass, ...]:
         """The classes as one study may use them now: what it holds, and its fair part of what is free."""
         classes, _ = self.classes(spec)
@@ -121,7 +155,7 @@ class Fleet:
             me.wanted = max(0, spec.search.parallelism - len(state.active_runs))
             offered = []
             for made in classes.values():
-                used = sum(min(count, taken.get((node, made.resource), 0)) for node, count in made.counts.items())
+                used = _foreign(made, taken)
                 used += sum(s.held[made.name] + s.offered[made.name] for u, s in self._studies.items() if u != uid)
                 free = max(0, made.total - used - me.held[made.name])
                 part = self._part(uid, made.name, free)
@@ -172,6 +206,11 @@ class Fleet:
         except ApiError:
             return  # no DRA in this cluster, or no permission: the labels will do
         self._published = nodes.published_memory(slices)
+
+
+def _foreign(made: DeviceClass, taken: Mapping[tuple[str, str | None], int]) -> int:
+    """Devices of a class that pods of others hold."""
+    return sum(min(count, taken.get((node, made.resource), 0)) for node, count in made.counts.items())
 
 
 def _held(state: StudyState) -> Counter[str]:

@@ -20,6 +20,7 @@ from frostline_operator.cluster.kubernetes import names
 from frostline_operator.cluster.kubernetes.api import STUDIES, Api, ApiError, Manifest
 from frostline_operator.cluster.kubernetes.cluster import Caches, KubernetesCluster
 from frostline_operator.cluster.kubernetes.events import Recorder
+from frostline_operator.cluster.kubernetes.figures import Progress, StudyFigures, figures, progress
 from frostline_operator.cluster.kubernetes.fixed import changed_sections, fixed_part
 from frostline_operator.cluster.kubernetes.fleet import Fleet
 from frostline_operator.cluster.kubernetes.jobs import StudyRef, pod_template
@@ -81,6 +82,9 @@ class StudyController:
         self._cluster: KubernetesCluster | None = None
         self._loaded = False
         self._status: Manifest = dict(body.get("status") or {})
+        self.figures: StudyFigures | None = None
+        """For /metrics; replaced whole, so that it may be read from any thread."""
+        self._progress_figures: Progress | None = None
         self._written_at = 0.0
         self._lock = threading.Lock()
         self._going = False
@@ -291,6 +295,7 @@ class StudyController:
         if loop.state.finished is not None:
             status["completionTime"] = old.get("completionTime") or timestamp(now)
             _settle_clock(status, old)
+        self._progress_figures = progress(seen, summarize(seen), status["budget"])
         self._write(status, conditions, generation)
 
     def _phase(self, loop: StudyLoop, conditions: Conditions) -> tuple[str, str]:
@@ -366,7 +371,9 @@ class StudyController:
         return news
 
     def _write(self, status: Manifest, conditions: Conditions, generation: int) -> None:
-        """Write the status where it differs from what was written last."""
+        """Write the status where it differs from what was written last, and keep the figures of it."""
+        phase, said = str(status.get("phase", "Pending")), conditions.listed()
+        self.figures = figures(self.study, self._spec, phase, said, self._progress_figures)
         wanted = {**status, "observedGeneration": generation, "conditions": conditions.listed()}
         patch = {key: value for key, value in wanted.items() if self._status.get(key) != value}
         patch |= {key: None for key in self._status if key not in wanted and key in _OPTIONAL and "rungs" in status}

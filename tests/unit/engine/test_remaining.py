@@ -1,0 +1,60 @@
+"""How long a study will still take."""
+
+from __future__ import annotations
+
+import pytest
+
+from frostline_operator.engine.remaining import seconds_left
+from frostline_operator.engine.state import MemoryClass
+from frostline_operator.engine.summary import summarize
+
+from .world import World, study
+
+
+def left(world: World) -> float | None:
+    seen = world.observe()
+    return seconds_left(seen, summarize(seen))
+
+
+def test_nothing_is_foretold_before_a_run_has_ended_and_nothing_is_left_at_the_end() -> None:
+    world = World(study())
+    world.tick()
+    assert left(world) is None
+    world.play()
+    assert left(world) == 0
+
+
+def test_it_shrinks_as_the_study_goes_on_and_with_more_devices() -> None:
+    slow, fast = (World(study(), 5, classes=(MemoryClass("cpu", None, slots),)) for slots in (1, 2))
+    for world in (slow, fast):
+        while not any(run.state == "Succeeded" for run in world.state.runs.values()):
+            world.tick()
+            world.end_one()
+        world.tick()
+    early = left(fast)
+    assert early is not None
+    while fast.state.finished is None and sum(t.outcome is None for t in fast.state.trials.values()) > 2:
+        fast.end_one()
+        fast.tick()
+    late = left(fast)
+    assert late is not None and late < early
+    alone = left(slow)
+    wide = World(slow.spec, 5)
+    wide.state, wide.now = slow.state, slow.now
+    both = left(wide)
+    assert alone is not None and both == pytest.approx(alone / 2)
+
+
+def test_a_budget_in_time_bounds_it_and_is_all_there_is_in_a_search_without_an_end() -> None:
+    world = World(study(budget={"wallClock": "100s"}), 5)
+    started = world.now
+    world.tick()
+    world.end_one()
+    world.tick()
+    bounded = left(world)
+    assert bounded is not None and bounded <= 100 - (world.now - started)
+    search = {"algorithm": "ASHA", "parallelism": 2}
+    endless = World(study(search=search, budget={"gpuSeconds": 1000}))
+    endless.tick()
+    seen = left(endless)
+    assert seen is not None and seen <= 500, "two devices spend it twice as fast"
