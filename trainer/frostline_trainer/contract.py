@@ -58,7 +58,9 @@ class MetricName:
     FINISHED = "frostline_trial_finished"
 
 
-METRIC_LABELS = ("study", "study_uid", "trial", "rung")
+METRIC_LABELS = ("study", "study_uid", "trial", "rung", "run")
+"""`study_uid` tells a study's series from those of an earlier one of its name, `run` one attempt at a rung from
+another, whatever labels a Prometheus adds or drops."""
 
 
 FieldPath = tuple[str | int, ...]

@@ -49,7 +49,7 @@ class RunMetrics(Collector):
     """The figures of all trials of a run."""
 
     def __init__(self, spec: RunSpec, layers: int):
-        self._labels = {t.name: [spec.study, spec.study_uid, t.name, str(spec.rung)] for t in spec.trials}
+        self._labels = {t.name: [spec.study, spec.study_uid, t.name, str(spec.rung), spec.run] for t in spec.trials}
         self._layers = layers
         self._snapshots = {t.name: Snapshot(tokens=t.parent.tokens if t.parent else 0) for t in spec.trials}
         self._lock = threading.Lock()

@@ -67,11 +67,12 @@ def test_a_run_ends_with_0_and_lingers_until_it_is_released(tmp_path: Path) -> N
     text = scrape(tmp_path)
     found = result(tmp_path)
     for trial in found.trials:
-        labels = f'{{rung="0",study="study",study_uid="uid",trial="{trial.name}"}}'
+        labels = f'{{run="run-0",rung="0",study="study",study_uid="uid",trial="{trial.name}"}}'
         lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+        assert f"frostline_trial_objective{labels}" in lines
         series = {name: value for name, value in lines.items() if f'trial="{trial.name}"' in name}
         values = {name.split("{")[0]: float(value) for name, value in series.items()}
-        assert values["frostline_trial_objective"] == trial.objective, labels
+        assert values["frostline_trial_objective"] == trial.objective
         assert values["frostline_trial_tokens_total"] == 1280 and values["frostline_trial_finished"] == 1
     address = (tmp_path / "address").read_text()
     with urllib.request.urlopen(urllib.request.Request(f"http://{address}/release", method="POST"), timeout=5):
