@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import kopf
@@ -13,6 +17,7 @@ from rich.console import Console
 from frostline_operator.cluster.kubernetes.api import Api, ApiError
 from frostline_operator.cluster.kubernetes.settings import OperatorSettings, load_settings
 from frostline_operator.handlers.health import Health, serve
+from frostline_operator.handlers.lease import Lease
 from frostline_operator.handlers.operator import Operator, make_registry
 
 
@@ -47,9 +52,28 @@ def run_operator(
     except ApiError as error:
         console.print(str(error), highlight=False)
         return 2
-    health = Health(lambda: api.calls)
+    health = Health()
     server = serve(health, port)
     console.print(f"health and metrics on port {server.server_address[1]}", highlight=False)
+    if settings.lease is None:
+        _act(settings, api, health)
+        return 0
+    # Requests of its own, that no guard holds up, and that end before the lease does
+    own = Api.connect(None if kubeconfig is None else str(kubeconfig), timeout=settings.lease.seconds * 0.3)
+    lease = Lease(own, settings.lease)
+    if not lease.wait(_told_to_stop()):
+        return 0
+    api.guard = lease.check
+    lease.keep(_give_way)
+    try:
+        _act(settings, api, health)
+    finally:
+        lease.release()
+    return 0
+
+
+def _act(settings: OperatorSettings, api: Api, health: Health) -> None:
+    """Look after studies until a signal says to stop."""
     registry = make_registry(Operator(settings, api, health))
     asyncio.run(
         kopf.operator(
@@ -59,4 +83,17 @@ def run_operator(
             clusterwide=not settings.namespaces,
         )
     )
-    return 0
+
+
+def _told_to_stop() -> Callable[[], bool]:
+    """Notes SIGTERM and SIGINT, which the first process of a container would not even feel otherwise."""
+    told = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told.set())
+    return told.is_set
+
+
+def _give_way(other: str) -> None:
+    """Somebody else acts: end at once, with nothing half-done in a thread going on. Kubernetes starts it again."""
+    logging.getLogger(__name__).critical("the lease is held by %s now; ending", other)
+    os._exit(1)

@@ -19,13 +19,15 @@ import kopf
 
 from frostline_operator.api.study import GROUP, VERSION
 from frostline_operator.cluster.kubernetes import names
-from frostline_operator.cluster.kubernetes.api import Api, ApiError
+from frostline_operator.cluster.kubernetes.api import STUDIES, Api, ApiError
 from frostline_operator.cluster.kubernetes.cluster import Caches
 from frostline_operator.cluster.kubernetes.figures import StudyFigures
 from frostline_operator.cluster.kubernetes.fleet import Fleet
 from frostline_operator.cluster.kubernetes.settings import OperatorSettings
 from frostline_operator.cluster.kubernetes.study import Shared, StudyController
 from frostline_operator.cluster.kubernetes.watching import Watcher
+from frostline_operator.cluster.prometheus.asking import Asker
+from frostline_operator.cluster.prometheus.client import PrometheusClient
 from frostline_operator.handlers.health import Health
 from frostline_operator.handlers.metrics import StudyCollector
 from frostline_operator.handlers.metrics_operator import FleetCollector, TallyCollector
@@ -37,6 +39,7 @@ _THREADS = 16
 _LOGIN_AGAIN = datetime.timedelta(minutes=10)
 """Tokens of service accounts and of cloud providers are renewed within the hour."""
 _DELETE_SECONDS = 1.0
+_DEFINITION_SECONDS = 2.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _LEAST_SECONDS = 0.2
 """Between two ticks of a study, however often it is woken: changes come in bursts."""
@@ -63,6 +66,7 @@ class Operator:
             Caches(api, settings.namespaces, self.wake),
             Fleet(api, settings),
             Watcher(self.wake),
+            asker(settings, self.wake),
             settings,
         )
 
@@ -71,6 +75,9 @@ class Operator:
         asked = "Requests to the API server"
         labels = ("verb", "resource", "code")
         health.registry.register(TallyCollector(api.requests, "frostline_operator_api_requests", asked, labels))
+        if self.shared.asker is not None:
+            queries, text = self.shared.asker.queries, "Queries to Prometheus by how they went"
+            health.registry.register(TallyCollector(queries, "frostline_operator_prometheus_queries", text, ["outcome"]))
 
     def figures(self) -> list[StudyFigures]:
         """Of the studies that are looked after; those of a study that goes are gone at once."""
@@ -80,17 +87,38 @@ class Operator:
     async def start(self) -> None:
         """Begin to watch, and wait until enough is known to decide anything."""
         self._loop = asyncio.get_running_loop()
+        await self._definitions()
         self.shared.fleet.start()
         self.shared.caches.start()
         self.shared.watcher.start()
+        if self.shared.asker is not None:
+            self.shared.asker.start()
         while not (self.shared.fleet.synced and self.shared.caches.synced):
             await asyncio.sleep(0.05)
         where = ", ".join(self.settings.namespaces) or "all namespaces"
         log.info("looking after studies in %s", where)
 
+    async def _definitions(self) -> None:
+        """Wait until the cluster serves studies, and lets us list them: Kopf looks for them once, after this."""
+        place = next(iter(self.settings.namespaces), None)
+        said = ""
+        while True:
+            try:
+                await self._in_thread(lambda: self.shared.api.list(STUDIES, place))
+                return
+            except ApiError as error:
+                missing = "there is no HPOStudy in this cluster; install its definition with frostline crds"
+                words = missing if error.status == 404 else f"studies cannot be listed: {error}"
+            if words != said:
+                log.warning("%s", words)
+                said = words
+            await asyncio.sleep(_DEFINITION_SECONDS)
+
     def stop(self) -> None:
         """Watch no more. Runs go on."""
         self.shared.watcher.stop()
+        if self.shared.asker is not None:
+            self.shared.asker.stop()
         self.shared.caches.stop()
         self.shared.fleet.stop()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -156,6 +184,13 @@ class Operator:
         return asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
+def asker(settings: OperatorSettings, woken: Callable[[str], None]) -> Asker | None:
+    """What asks the operator's Prometheus, where it has one."""
+    if settings.prometheus.url is None:
+        return None
+    return Asker(PrometheusClient(settings.prometheus), settings.prometheus.lookback_seconds, woken)
+
+
 class _Backoffs:
     """Seconds between attempts to reach the API server: it may be away for long, and the operator waits for it."""
 
@@ -188,7 +223,8 @@ def make_registry(operator: Operator) -> kopf.OperatorRegistry:
         settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=prefix)
         settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=prefix, key="last-seen")
         settings.posting.enabled = False
-        settings.scanning.disabled = bool(operator.settings.namespaces)
+        # Definitions are waited for at the start: watching them for ever would take a right in the whole cluster
+        settings.scanning.disabled = True
         settings.watching.server_timeout = 240
         settings.watching.client_timeout = 300
         settings.networking.request_timeout = 30

@@ -88,6 +88,21 @@ def test_cpu_runs_ask_for_no_device() -> None:
     assert "affinity" not in pod and "resources" not in pod["containers"][0]
 
 
+def test_mig_devices_and_amds_are_asked_for_by_their_own_names() -> None:
+    for resource in ("nvidia.com/mig-2g.20gb", "amd.com/gpu"):
+        chosen = DeviceClass("20Gi", 10, resource, {"n": 2}, frozenset({Term("memory", "20")}))
+        assert pod_of(job(chosen=chosen))["containers"][0]["resources"]["limits"] == {resource: 1}
+
+
+def test_the_runtime_class_is_for_pods_with_a_gpu_only() -> None:
+    assert pod_of(job(runtime_class="nvidia"))["runtimeClassName"] == "nvidia"
+    assert "runtimeClassName" not in pod_of(job(runtime_class="nvidia", chosen=cpu_class(2)["cpu"]))
+    profile = build_profile_job(
+        STUDY, "p", "{}", "cuda", OperatorSettings(runtime_class="nvidia"), PodTemplate.model_validate({})
+    )
+    assert "runtimeClassName" not in pod_of(profile)
+
+
 def test_a_deadline_is_kept_by_the_kubelet_too() -> None:
     assert pod_of(job(deadline=99.5))["activeDeadlineSeconds"] == 220
     assert "activeDeadlineSeconds" not in pod_of(job())
@@ -119,7 +134,7 @@ def test_templates_are_merged_by_name() -> None:
     assert "FROSTLINE_RUN" in env
     assert trainer["resources"]["limits"] == {"nvidia.com/gpu": 1, "memory": "4Gi"}
     assert sidecar["name"] == "sidecar"
-    assert [t["key"] for t in pod["tolerations"]] == ["nvidia.com/gpu", "x", "y"]
+    assert [t["key"] for t in pod["tolerations"]] == ["nvidia.com/gpu", "amd.com/gpu", "x", "y"]
     assert [v for v in pod["volumes"] if v["name"] == "tmp"] == [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}]
     labels = made["spec"]["template"]["metadata"]["labels"]
     assert labels["team"] == "b" and labels["hpo.frostline.dev/run"] == "s-b0-r1-000"

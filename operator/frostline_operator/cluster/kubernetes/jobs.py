@@ -16,6 +16,7 @@ from frostline_operator.api.study import PodTemplate
 from frostline_operator.cluster.kubernetes import names
 from frostline_operator.cluster.kubernetes.classes import DeviceClass, affinity_terms
 from frostline_operator.cluster.kubernetes.merge import merged
+from frostline_operator.cluster.kubernetes.nodes import AMD, NVIDIA
 from frostline_operator.cluster.kubernetes.settings import Memory, OperatorSettings
 from frostline_operator.engine.state import Run
 from frostline_trainer.contract import RUN_ENV, ExitCode, RunSpec
@@ -56,6 +57,8 @@ def build_run_job(
         container["volumeMounts"].append({"name": "run", "mountPath": _SPEC_FOLDER, "readOnly": True})
     if chosen.resource is not None:
         container["resources"] = {"limits": {chosen.resource: 1}}
+        if settings.runtime_class is not None:
+            pod["spec"]["runtimeClassName"] = settings.runtime_class
     if run.deadline_seconds is not None:
         pod["spec"]["activeDeadlineSeconds"] = math.ceil(run.deadline_seconds + _DEADLINE_MARGIN)
     made = _templated(pod, settings, template)
@@ -131,7 +134,7 @@ def _pod(settings: OperatorSettings, arguments: list[str], environment: Mapping[
             "fsGroup": 10001,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        "tolerations": [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in (NVIDIA, AMD)],
         "containers": [container],
         "volumes": volumes,
     }
