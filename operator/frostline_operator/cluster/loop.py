@@ -73,7 +73,7 @@ class StudyLoop:
         for action in actions:
             apply(self.state, action)
             self._tell(action)
-        self.waiting_for = next((a.reason for a in actions if isinstance(a, Wait)), None)
+        self.waiting_for = next((a.reason for a in actions if isinstance(a, Wait)), None) or self._awaits()
         self.store.save(self.state)
         self._act()
         return actions
@@ -144,6 +144,13 @@ class StudyLoop:
             by_name = at_rung(self.store.samples(run.name), run.rung, run.tokens)
             seen = {i: by_name[n] for i in run.trials if (n := self.state.trials[i].name) in by_name}
             self._book_awaited(run, seen, patience, self.state.finished is not None or out_of_time)
+
+    def _awaits(self) -> str | None:
+        """What nothing but Prometheus holds up."""
+        count = len(self.state.awaiting_runs)
+        if not count or self.state.active_runs:
+            return None
+        return f"{count} {'runs have' if count > 1 else 'run has'} ended, whose values Prometheus has yet to show"
 
     def _book_awaited(self, run: Run, seen: dict[int, float], patience: Patience | None, last_call: bool) -> None:
         assert run.awaited is not None

@@ -77,7 +77,9 @@ class Operator:
         health.registry.register(TallyCollector(api.requests, "frostline_operator_api_requests", asked, labels))
         if self.shared.asker is not None:
             queries, text = self.shared.asker.queries, "Queries to Prometheus by how they went"
-            health.registry.register(TallyCollector(queries, "frostline_operator_prometheus_queries", text, ["outcome"]))
+            health.registry.register(
+                TallyCollector(queries, "frostline_operator_prometheus_queries", text, ["outcome"])
+            )
 
     def figures(self) -> list[StudyFigures]:
         """Of the studies that are looked after; those of a study that goes are gone at once."""

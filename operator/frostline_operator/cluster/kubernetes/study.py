@@ -26,12 +26,14 @@ from frostline_operator.cluster.kubernetes.fleet import Fleet
 from frostline_operator.cluster.kubernetes.jobs import StudyRef, pod_template
 from frostline_operator.cluster.kubernetes.journal import Journal, StaleError
 from frostline_operator.cluster.kubernetes.profiles import Impossible, NotYet, Profiler
+from frostline_operator.cluster.kubernetes.scores import Scores
 from frostline_operator.cluster.kubernetes.settings import Memory, OperatorSettings
 from frostline_operator.cluster.kubernetes.status import Conditions, study_status, timestamp
 from frostline_operator.cluster.kubernetes.store import KubernetesStore
 from frostline_operator.cluster.kubernetes.trials import TrialWriter
 from frostline_operator.cluster.kubernetes.watching import Watcher
 from frostline_operator.cluster.loop import StudyLoop
+from frostline_operator.cluster.prometheus.asking import Asker
 from frostline_operator.engine.plan import make_plan
 from frostline_operator.engine.state import Observation, RunState
 from frostline_operator.engine.summary import summarize
@@ -53,6 +55,8 @@ class Shared:
     caches: Caches
     fleet: Fleet
     watcher: Watcher
+    asker: Asker | None
+    """None where the operator knows of no Prometheus."""
     settings: OperatorSettings
 
 
@@ -74,6 +78,7 @@ class StudyController:
         self._journal = Journal(shared.api, self.study)
         self._store = KubernetesStore(self._journal, self._recorder)
         self._trials = TrialWriter(shared.api, self.study)
+        self._scores = Scores(self.study, shared.watcher, shared.asker, shared.settings)
         self._spec: HPOStudySpec | None = None
         self._checked = -1
         self._problem: str | None = None
@@ -116,6 +121,8 @@ class StudyController:
         if left == 0:
             self._shared.fleet.forget(self.study.uid)
             self._shared.watcher.forget(self.study.uid)
+            if self._shared.asker is not None:
+                self._shared.asker.forget(self.study.uid)
         return left
 
     # --- one round ---
@@ -244,7 +251,7 @@ class StudyController:
             shared = self._shared
             spec: Any = self._spec
             self._cluster = KubernetesCluster(
-                self.study, spec, shared.api, shared.caches, shared.fleet, shared.watcher, shared.settings
+                self.study, spec, shared.api, shared.caches, shared.fleet, self._scores, shared.settings
             )
         return self._cluster
 
@@ -342,7 +349,17 @@ class StudyController:
             news |= self._say(conditions, "RunsBlocked", True, worst.reason, worst.message + more, now)
         else:
             news |= conditions.clear("RunsBlocked", "Running", "nothing is held up", now)
+        if finished is None:
+            news |= self._say_scores(conditions, loop, now)
         return news | self._progress(conditions, loop, len(troubles), now)
+
+    def _say_scores(self, conditions: Conditions, loop: StudyLoop, now: float) -> bool:
+        if not self._scores.from_prometheus:
+            return conditions.clear("MetricsAvailable", "Scrape", "values are read from the trainers", now)
+        found = self._scores.availability(loop.state)
+        if found is None:
+            return False
+        return self._say(conditions, "MetricsAvailable", found.status, found.reason, found.message, now)
 
     def _progress(self, conditions: Conditions, loop: StudyLoop, blocked: int, now: float) -> bool:
         finished, say = loop.state.finished, self._say

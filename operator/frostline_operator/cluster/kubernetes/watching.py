@@ -73,12 +73,10 @@ class Watcher:
             seen, target.seen = target.seen, None
             return seen
 
-    def release(self, uid: str, run: str) -> None:
+    def release(self, address: str) -> None:
         """Let a trainer go whose last values are kept."""
-        with self._lock:
-            target = self._targets.get((uid, run))
-        if target is not None and not self._stopped.is_set():
-            self._pool.submit(release, self._client, target.address)
+        if not self._stopped.is_set():
+            self._pool.submit(release, self._client, address)
 
     def forget(self, uid: str, run: str | None = None) -> None:
         """Scrape a run, or a whole study, no more."""

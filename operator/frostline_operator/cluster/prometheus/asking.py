@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from frostline_operator.cluster.prometheus.client import PrometheusClient, QueryError
 from frostline_operator.cluster.prometheus.forms import Form, Problem, Seen
+from frostline_operator.cluster.tally import Tally
 
 log = logging.getLogger(__name__)
 
 _THREADS = 4
 _ROUND_SECONDS = 0.1
 _LONGEST_PAUSE = 30.0
+"""After failures; never longer than a scrape interval, so that a value has its chance once Prometheus is back."""
 _MARGIN_INTERVALS = 4
 _LEAST_MARGIN_SECONDS = 60.0
 """A query looks back further than to the last answer: samples may arrive late, by remote write or a slow scrape."""
@@ -59,13 +60,14 @@ class Asker:
     """
 
     def __init__(self, client: PrometheusClient, lookback: float, woken: Callable[[str], None]) -> None:
+        self.queries = Tally()
+        """By how they went: Success, or the reason why not."""
         self._client = client
         self._lookback = lookback
         self._woken = woken
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="prometheus")
         self._lock = threading.Lock()
         self._studies: dict[str, _Study] = {}
-        self._outcomes: Counter[str] = Counter()
         self._stopped = threading.Event()
 
     def start(self) -> None:
@@ -117,16 +119,17 @@ class Asker:
             found, study.new = study.new, []
             return found
 
+    def asked(self, uid: str) -> bool:
+        """Whether a query for the study has been put, whatever came of it."""
+        with self._lock:
+            study = self._studies.get(uid)
+            return study is not None and (study.answered_at is not None or study.failures > 0)
+
     def problem(self, uid: str) -> Problem | None:
         """What is wrong with the last answer, None where nothing is."""
         with self._lock:
             study = self._studies.get(uid)
             return None if study is None else study.problem
-
-    def outcomes(self) -> dict[str, int]:
-        """Queries so far by how they went: Success, or the reason why not."""
-        with self._lock:
-            return dict(self._outcomes)
 
     def _run(self) -> None:
         while not self._stopped.wait(_ROUND_SECONDS):
@@ -160,7 +163,7 @@ class Asker:
             study.new += fresh
             study.answered_at, study.failures = began, 0
             study.due, study.busy = time.monotonic() + study.period, False
-            self._outcomes["Success" if problem is None else problem.reason] += 1
+        self.queries.add("Success" if problem is None else problem.reason)
         if fresh or changed:
             self._woken(uid)
 
@@ -168,10 +171,11 @@ class Asker:
         with self._lock:
             changed = study.problem is None or study.problem.reason != problem.reason
             study.problem = problem
-            pause = min(_LONGEST_PAUSE, study.period * 2**study.failures)
+            longest = max(study.period, min(_LONGEST_PAUSE, study.interval))
+            pause = min(longest, study.period * 2**study.failures)
             study.failures = min(study.failures + 1, 20)
             study.due, study.busy = time.monotonic() + pause, False
-            self._outcomes[problem.reason] += 1
+        self.queries.add(problem.reason)
         if changed:
             log.warning("Prometheus: %s", problem.message)
             self._woken(uid)

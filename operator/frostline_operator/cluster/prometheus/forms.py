@@ -111,16 +111,16 @@ class CustomQuery:
 
     Args:
         spec: as in the study.
-        values: what `$name` in its expressions stands for, `window` excepted.
+        values: names and what `$name` in its expressions stands for, `window` excepted.
     """
 
     spec: QuerySpec
-    values: Mapping[str, str]
+    values: tuple[tuple[str, str], ...]
 
     def query(self, window: float) -> str:
         """Objective and tokens in one query, so that both are of one moment; a label tells them apart."""
         parts = (("objective", self.spec.objective), ("tokens", self._tokens()))
-        values = {**self.values, "window": f"{math.ceil(window)}s"}
+        values = {**dict(self.values), "window": f"{math.ceil(window)}s"}
         # On lines of its own, so that a comment at an expression's end ends there
         return "\nor\n".join(
             f'label_replace((\n{filled(expression, values)}\n), "{_PART}", "{part}", "", "")'
