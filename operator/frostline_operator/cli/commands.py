@@ -48,13 +48,25 @@ def operator(
         str | None,
         typer.Option("--checkpoints", help="Folder in the trainer's pod, or fsspec URL.", show_default=False),
     ] = None,
+    prometheus_url: Annotated[
+        str | None,
+        typer.Option(
+            "--prometheus-url",
+            help="Studies take their scores from this Prometheus, unless they say otherwise.",
+            show_default=False,
+        ),
+    ] = None,
     port: Annotated[int, typer.Option("--port", help="Of /healthz and /metrics; 0 for any.")] = 8080,
     verbose: Annotated[bool, typer.Option("--verbose", "-v")] = False,
 ) -> None:
     """Run the controller, in a cluster or beside one, until it is stopped. Runs go on without it."""
     from frostline_operator.cli.operator import run_operator
 
-    raise typer.Exit(run_operator(settings, kubeconfig, namespace or [], image, cpu_slots, checkpoints, port, verbose))
+    raise typer.Exit(
+        run_operator(
+            settings, kubeconfig, namespace or [], image, cpu_slots, checkpoints, prometheus_url, port, verbose
+        )
+    )
 
 
 @app.command()

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import kopf
-import pydantic
 from rich.console import Console
 
 from frostline_operator.cluster.kubernetes.api import Api, ApiError
-from frostline_operator.cluster.kubernetes.settings import OperatorSettings, load_settings
+from frostline_operator.cluster.kubernetes.settings import OperatorSettings, SettingsError, load_settings
+from frostline_operator.cluster.prometheus.client import PrometheusClient, QueryError
 from frostline_operator.handlers.health import Health, serve
 from frostline_operator.handlers.lease import Lease
 from frostline_operator.handlers.operator import Operator, make_registry
@@ -28,6 +28,7 @@ def run_operator(
     image: str | None,
     cpu_slots: int | None,
     checkpoints: str | None,
+    prometheus_url: str | None,
     port: int,
     verbose: bool,
 ) -> int:
@@ -36,13 +37,16 @@ def run_operator(
     try:
         settings: OperatorSettings = load_settings(
             settings_file,
+            prometheus_url,
             namespaces=namespaces or None,
             image=image,
             cpu_slots=cpu_slots,
             checkpoints=checkpoints,
         )
-    except (OSError, pydantic.ValidationError) as error:
-        console.print(f"{settings_file}: {error}", highlight=False)
+        if settings.prometheus.url is not None:
+            PrometheusClient(settings.prometheus).check_files()
+    except (SettingsError, QueryError) as error:
+        console.print(str(error), highlight=False, markup=False)
         return 2
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pydantic
 from pydantic import Field
+from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from frostline_operator import __version__
+from frostline_operator.api.problems import nearest
 from frostline_operator.api.study import PodTemplate
+from frostline_operator.api.wording import describe, known_keys, model_at, plain_path
 from frostline_operator.cluster.prometheus.settings import PrometheusSettings
-from frostline_trainer.contract import Section
+from frostline_trainer.contract import FieldPath, Section, SectionError
 
 Memory = Literal["cuda", "cpu", "none"]
 
@@ -64,10 +70,55 @@ class OperatorSettings(Section):
     """Where studies of source Prometheus take their scores from. Of the operator only, never of a study."""
 
 
-def load_settings(path: Path | None, **given: Any) -> OperatorSettings:
-    """Settings from a YAML file, with those that are given and not None on top."""
-    document: dict[str, Any] = {}
+class SettingsError(ValueError):
+    """Settings that cannot be used: everything that is wrong, each with its field and what helps."""
+
+
+def load_settings(path: Path | None, prometheus_url: str | None = None, **given: Any) -> OperatorSettings:
+    """Settings from a YAML file, with those that are given and not None on top.
+
+    Args:
+        path: of the file, None for the defaults.
+        prometheus_url: instead of the file's prometheus.url.
+        given: others, by their names in `OperatorSettings`.
+
+    Raises:
+        SettingsError: the file cannot be read, or something in it is wrong.
+    """
+    document: Any = {}
     if path is not None:
-        document = YAML(typ="safe").load(path.read_text(encoding="utf-8")) or {}
-    base = OperatorSettings.model_validate(document)
+        try:
+            document = YAML(typ="safe").load(path.read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError, YAMLError) as error:
+            raise SettingsError(f"{path}: {error}") from error
+    place = "settings" if path is None else str(path)
+    if not isinstance(document, dict):
+        raise SettingsError(f"{place}: must be lines of `name: value`")
+    if prometheus_url is not None:
+        document = {**document, "prometheus": {**(document.get("prometheus") or {}), "url": prometheus_url}}
+    try:
+        base = OperatorSettings.model_validate(document)
+    except pydantic.ValidationError as error:
+        raise SettingsError("\n".join(f"{place}: {line}" for line in _problems(error, document))) from error
     return base.model_copy(update={name: value for name, value in given.items() if value is not None})
+
+
+def _problems(error: pydantic.ValidationError, document: Any) -> Iterator[str]:
+    """Each field that is wrong, in words."""
+    grouped: dict[FieldPath, list[ErrorDetails]] = {}
+    for detail in error.errors():
+        grouped.setdefault(plain_path(detail, document), []).append(detail)
+    for path, details in grouped.items():
+        inner = details[0].get("ctx", {}).get("error")
+        if isinstance(inner, SectionError):
+            yield from (f"{_dotted((*path, *below))}: {text}" for below, text in inner.problems)
+        elif details[0]["type"] == "extra_forbidden":
+            model = model_at(OperatorSettings, path[:-1])
+            meant = nearest(str(path[-1]), known_keys(model)) if model is not None else None
+            yield f"{_dotted(path)}: there is no such setting" + (f"; did you mean {meant}?" if meant else "")
+        else:
+            yield f"{_dotted(path)}: {describe(details)}"
+
+
+def _dotted(path: FieldPath) -> str:
+    return ".".join(map(str, path))

@@ -83,6 +83,15 @@ class PrometheusClient:
         if self._client is not None:
             self._client.close()
 
+    def check_files(self) -> None:
+        """Read every file that the settings name.
+
+        Raises:
+            QueryError: one cannot be read, or does not hold what it should.
+        """
+        self._credentials()
+        self._http()
+
     def query(self, expression: str) -> Answer:
         """Evaluate an expression now, by the server's own clock.
 
