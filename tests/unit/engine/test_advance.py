@@ -34,6 +34,7 @@ troubles = st.builds(
     slow=st.sampled_from([0.0, 0.3]),
     diverging=st.frozensets(st.integers(0, 10), max_size=3),
     faulty=st.frozensets(st.integers(0, 10), max_size=2),
+    unseen=st.sampled_from([None, 0.0, 0.5]),
 )
 budgets = st.fixed_dictionaries(
     {},
@@ -62,14 +63,20 @@ def test_every_study_ends_with_every_trial_decided_once_and_no_budget_passed(
     World(study(search=search, budget=budget, promotion=promotion), seed, trouble).play()
 
 
-@given(search=searches, seed=st.integers(0, 10**6), packing=st.sampled_from([1, 16]))
+@given(
+    search=searches,
+    seed=st.integers(0, 10**6),
+    packing=st.sampled_from([1, 16]),
+    unseen=st.sampled_from([None, 0.0, 0.5, 1.0]),
+)
 @settings(max_examples=60, deadline=None)
-def test_the_winner_of_a_synchronous_search_does_not_depend_on_arrival_order_or_packing(
-    search: dict[str, Any], seed: int, packing: int
+def test_the_winner_of_a_synchronous_search_does_not_depend_on_arrival_order_packing_or_source(
+    search: dict[str, Any], seed: int, packing: int, unseen: float | None
 ) -> None:
     search["algorithm"] = "SuccessiveHalving" if search["algorithm"] == "ASHA" else search["algorithm"]
     calm = World(study(search={**search, "parallelism": 1}), 0).play()
-    rough = World(study(search={**search, "maxTrialsPerRun": packing}), seed, Trouble(lost=0.2, stopped=0.2)).play()
+    trouble = Trouble(lost=0.2, stopped=0.2, unseen=unseen)
+    rough = World(study(search={**search, "maxTrialsPerRun": packing}), seed, trouble).play()
     assert calm.finished is not None and rough.finished is not None
     assert rough.finished.best == calm.finished.best
     assert {i: t.rung for i, t in rough.trials.items()} == {i: t.rung for i, t in calm.trials.items()}
@@ -260,3 +267,25 @@ def test_a_run_with_fewer_layers_than_the_checkpoint_starts_over() -> None:
             if isinstance(action, StartRun) and action.start_tokens:
                 below = [world.state.trials[t].result_at(action.rung - 1) for t in action.trials]
                 assert all(result is None or result.layers <= action.layers for result in below)
+
+
+def test_a_run_whose_values_are_awaited_holds_no_device_and_its_trials_are_not_run_again() -> None:
+    search = {"algorithm": "ASHA", "trials": 4, "parallelism": 1, "maxTrialsPerRun": 1}
+    world = World(study(search=search), trouble=Trouble(unseen=1.0), classes=(MemoryClass("cpu", None, 1),))
+    world.tick()
+    [first] = world.state.active_runs
+    world.end_one()
+    assert world.state.runs[first.name].state is RunState.AWAITING
+    assert not world.state.trials[first.trials[0]].results
+    world.tick()
+    [second] = world.state.active_runs
+    assert set(second.trials).isdisjoint(first.trials)
+
+
+def test_a_study_does_not_end_while_values_are_awaited() -> None:
+    world = World(study(search={"trials": 1, "parallelism": 1}), trouble=Trouble(unseen=1.0))
+    while not world.state.awaiting_runs:
+        world.tick()
+        world.end_one()
+    assert world.tick() == []
+    assert world.state.finished is None

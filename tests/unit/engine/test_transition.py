@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from frostline_operator.engine.actions import StartRun
+from frostline_operator.engine.reconcile import Decision
 from frostline_operator.engine.state import Amounts, RunState, StudyState, Trial
-from frostline_operator.engine.transition import RunEnded, apply, settle
+from frostline_operator.engine.transition import RunEnded, apply, book, settle
 from frostline_trainer.contract import ExitCode, RunResult, TrialResult
 
 
@@ -98,3 +99,74 @@ def test_a_run_told_to_stop_before_it_had_anything_to_write_is_no_loss() -> None
     state.update_run("r", state=RunState.STOPPING)
     settle(state, RunEnded("r", None, 2.0))
     assert state.runs["r"].state is RunState.STOPPED
+
+
+# --- values that are awaited ---
+
+
+def test_awaited_values_are_held_and_everything_else_is_booked_at_the_end() -> None:
+    state = started()
+    settle(state, RunEnded("r", result(completed("s-0", 1.5), completed("s-1", 2.5)), 31.0, 0.1), 50.0)
+    run = state.runs["r"]
+    assert run.state is RunState.AWAITING and not run.state.active and run.state.open
+    assert run.charged == Amounts(200, 30.0, 3.0)
+    assert all(state.trials[i].results == () and state.trials[i].checkpoint is not None for i in (0, 1))
+    assert state.busy() == {0, 1} and state.active_runs == []
+
+
+def test_the_value_that_counts_is_booked_with_where_it_came_from() -> None:
+    state = started()
+    settle(state, RunEnded("r", result(completed("s-0", 1.5), completed("s-1", 2.5)), 31.0), 50.0)
+    book(state, "r", [Decision(0, 1.25, "Prometheus")])
+    assert state.runs["r"].state is RunState.AWAITING and state.busy() == {0, 1}
+    book(state, "r", [Decision(1, 2.5, "Record")])
+    assert state.runs["r"].state is RunState.SUCCEEDED and state.runs["r"].awaited is None
+    booked = [state.trials[i].results[0] for i in (0, 1)]
+    assert [(r.value, r.source, r.tokens, r.layers) for r in booked] == [
+        (1.25, "Prometheus", 200, 2), (2.5, "Record", 200, 2),
+    ]  # fmt: skip
+    before = state.copy()
+    book(state, "r", [Decision(0, 9.0, "Prometheus")])
+    assert state == before
+
+
+def test_a_value_from_prometheus_that_is_not_finite_ranks_last() -> None:
+    for value in (math.nan, math.inf, -math.inf):
+        state = started()
+        settle(state, RunEnded("r", result(completed("s-0", 1.5)), 31.0), 50.0)
+        book(state, "r", [Decision(0, value, "Prometheus")])
+        [booked] = state.trials[0].results
+        assert (booked.state, booked.value) == ("Diverged", None)
+
+
+def test_a_trial_that_diverged_is_not_awaited() -> None:
+    state = started()
+    diverged = TrialResult(name="s-1", reason="Diverged", objective=math.nan, tokens=120)
+    settle(state, RunEnded("r", result(completed("s-0", 1.5), diverged), 31.0), 50.0)
+    assert state.trials[1].results[0].state == "Diverged"
+    assert [record.trial for record in state.runs["r"].awaited.records] == [0]  # type: ignore[union-attr]
+
+
+def test_a_value_that_the_run_did_not_measure_itself_is_awaited() -> None:
+    state = started()
+    settle(state, RunEnded("r", result(completed("s-0", None)), 31.0), 50.0)
+    book(state, "r", [Decision(0, 0.5, "Prometheus")])
+    assert state.trials[0].results[0].value == 0.5
+
+
+def test_what_would_not_count_by_its_record_is_not_awaited() -> None:
+    for ended in (
+        result(completed("s-0", 1.5, tokens=199)),
+        result(completed("s-0", 1.5), layers=1),
+        result(TrialResult(name="s-0", reason="Stopped", objective=3.0, tokens=150), code=ExitCode.STOPPED),
+    ):
+        state = started()
+        settle(state, RunEnded("r", ended, 31.0), 50.0)
+        assert not state.runs["r"].state.open and state.trials[0].waiting
+
+
+def test_a_trial_for_which_nothing_counts_is_left_without_a_result() -> None:
+    state = started()
+    settle(state, RunEnded("r", result(completed("s-0", 1.5)), 31.0), 50.0)
+    book(state, "r", [Decision(0, None, None)])
+    assert state.runs["r"].state is RunState.SUCCEEDED and state.trials[0].waiting

@@ -14,9 +14,10 @@ from typing import Any
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine.actions import Action, CreateTrial, EndTrial, Finish, StartRun, Wait
 from frostline_operator.engine.budget import charged
+from frostline_operator.engine.reconcile import Patience, decide
 from frostline_operator.engine.state import MemoryClass, Observation, Run, RunState, StudyState
 from frostline_operator.engine.tick import advance
-from frostline_operator.engine.transition import RunEnded, apply, settle
+from frostline_operator.engine.transition import RunEnded, apply, book, settle
 from frostline_trainer.contract import ExitCode, ModelProfile, RunResult, TrialResult
 
 LAYERS = 10
@@ -56,6 +57,11 @@ class Trouble:
     faulty: frozenset[int] = frozenset()
     capacity: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Class -> (layers, trials) that really fit it; anything larger ends with exit 42."""
+    unseen: float | None = None
+    """Values come through Prometheus, and this share of them never shows in it; None where records count at once."""
+
+
+PATIENCE = Patience(10.0)
 
 
 class World:
@@ -105,7 +111,7 @@ class World:
         held = Counter(run.memory_class for run in active)
         for memory_class in self.classes:
             assert held[memory_class.name] <= memory_class.slots
-        busy = [trial for run in active for trial in run.trials]
+        busy = [trial for run in self.state.runs.values() if run.state.open for trial in run.trials]
         assert len(busy) == len(set(busy)), "a trial is in two runs at once"
         spent, budget = charged(self.state), self.spec.budget
         assert spent.tokens <= (budget.tokens or math.inf)
@@ -126,7 +132,21 @@ class World:
         limit = run.charged.gpu_seconds or 100.0
         seconds = min(limit, self.random.uniform(1, 60) * (20 if self.random.random() < self.trouble.slow else 1))
         self.now = max(self.now, self.started_at[run.name] + seconds)
-        settle(self.state, self._ending(run, seconds))
+        settle(self.state, self._ending(run, seconds), None if self.trouble.unseen is None else self.now)
+
+    def show_some(self) -> None:
+        """Let Prometheus show some of the values that are awaited, or be given up on."""
+        for run in self.state.awaiting_runs:
+            assert run.awaited is not None
+            seen = {}
+            for record in run.awaited.records:
+                if self.random.random() >= (self.trouble.unseen or 0.0):
+                    assert record.value is not None
+                    seen[record.trial] = record.value
+            if self.random.random() < 0.5:
+                self.now += PATIENCE.seconds
+            decisions = decide(run.awaited, seen, self.now, PATIENCE, last_call=self.state.finished is not None)
+            book(self.state, run.name, decisions)
 
     def _ending(self, run: Run, seconds: float) -> RunEnded:
         price = run.charged.cost / run.charged.gpu_seconds if run.charged.gpu_seconds else 0.0
@@ -182,7 +202,9 @@ class World:
         """Until the study is over and nothing runs any more."""
         for _ in range(most):
             self.tick()
-            if self.state.active_runs:
+            if self.state.awaiting_runs and (not self.state.active_runs or self.random.random() < 0.5):
+                self.show_some()
+            elif self.state.active_runs:
                 self.end_one()
             elif self.state.finished is not None:
                 self.check_end()
