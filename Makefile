@@ -9,7 +9,7 @@ export OMP_NUM_THREADS = 1
 PARALLEL := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long check generate format bench cluster cluster-down clean
+.PHONY: help demo test test-long check generate dashboards format bench cluster cluster-down clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -35,13 +35,16 @@ test-long: $(STAMP) ## The rest of the faults, and scale, in a cluster (about 20
 check: $(STAMP) ## Lint, types, layers and unit tests, in under two minutes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p frostline_operator -p frostline_trainer
+	$(BIN)/mypy -p frostline_operator -p frostline_trainer -p charts.grafana
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q $(PARALLEL) tests/unit
 
 generate: $(STAMP) ## Write what is made from the models: crds/ and docs/reference.md
 	$(BIN)/frostline crds --output crds
 	$(BIN)/frostline crds --reference --output docs
+
+dashboards: $(STAMP) ## Write the Grafana dashboards of charts/grafana into the chart
+	$(BIN)/python -m charts.grafana
 
 format: $(STAMP) ## Put the code into its standard form
 	$(BIN)/ruff check --fix .
