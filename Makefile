@@ -4,12 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := .demo
+BENCH_VENV := .bench-venv
+DIAMONDS := .bench/data/diamonds.csv
 # One thread per test process: small networks gain nothing from more, and two processes use both cores.
 export OMP_NUM_THREADS = 1
 PARALLEL := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long check generate dashboards format bench cluster cluster-down clean
+.PHONY: help demo test test-long check generate dashboards format bench bench-paper bench-peers cluster cluster-down clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -55,6 +57,23 @@ bench: $(STAMP) ## Measure what the README and docs quote (about half an hour)
 	$(BIN)/python benchmarks/memory.py accuracy
 	$(BIN)/python benchmarks/studies.py
 
+bench-paper: $(STAMP) $(DIAMONDS) ## Does training few layers find the right hyperparameters? (an hour; goes on where it was stopped)
+	$(BIN)/python -m benchmarks.paper
+
+bench-peers: $(BENCH_VENV)/.installed ## Frostline beside Optuna, NePS, Syne Tune and Ray Tune, in an environment of its own
+	$(BENCH_VENV)/bin/python -m benchmarks.peers
+
+$(DIAMONDS): # the table of the MLP: 53,940 diamonds, which plotnine carries
+	$(BIN)/python -m pip install --quiet --no-deps --target .bench/plotnine plotnine==0.15.9
+	mkdir -p $(@D) && cp .bench/plotnine/plotnine/data/diamonds.csv $@
+
+$(BENCH_VENV)/.installed: $(STAMP) benchmarks/peers/requirements.txt # on top of the product's, which it leaves alone
+	$(BIN)/python -m venv $(BENCH_VENV)
+	$(BIN)/python -c 'import site; print(f"import site; site.addsitedir({site.getsitepackages()[0]!r})")' \
+	  > $$($(BENCH_VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])')/frostline.pth
+	$(BENCH_VENV)/bin/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt
+	@touch $@
+
 cluster: $(STAMP) ## Start a whole real Kubernetes on this machine (Linux, root, Go; minutes to build the first time)
 	PYTHONPATH=tests/cluster $(BIN)/python -m frostcluster up
 
@@ -62,5 +81,5 @@ cluster-down: $(STAMP) ## Stop it and clean up after it
 	PYTHONPATH=tests/cluster $(BIN)/python -m frostcluster down
 
 clean: ## Remove the environment, the demo and all caches of this folder
-	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH_VENV) $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Where the figures in the README and docs come from, each with one command."""

@@ -1,0 +1,142 @@
+"""The page of the paper's figures, its pictures, and the numbers that the docs quote."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from benchmarks import lookup
+from benchmarks.lookup import Family
+from benchmarks.measures import Estimate
+from benchmarks.pages import Section, write_page, write_pictures
+from benchmarks.paper import analysis, figures
+from benchmarks.paper.cases import ROOT, WORK
+
+
+def write(scale: str = "small") -> None:
+    """.bench/paper.html, docs/images/paper-*.png, benchmarks/results/paper-summary.json."""
+    families = lookup.load(scale)
+    sections = [*_fidelity(families), *[_paths(family) for family in families.values()]]
+    sections += [_memory(family) for family in families.values()]
+    sections += [Section(f"{f.title}: why few layers rank differently", figure=figures.learning_rates(f),
+                         picture=f"paper-learning-rates-{f.name}.png") for f in families.values()]  # fmt: skip
+    page = WORK / f"paper-{scale}.html"
+    write_page(page, "Does training few layers find the right hyperparameters?", _intro(families), sections)
+    summary = {name: _summary(family) for name, family in families.items()}
+    target = lookup.table_path(scale).with_name("paper-summary.json")
+    target.write_text(json.dumps(summary, indent=1) + "\n")
+    if scale == "small":
+        write_pictures(ROOT / "docs" / "images", sections)
+    for section in sections:
+        if section.rows:
+            print(f"\n{section.title}")
+            for row in [section.header, *section.rows]:
+                print("  " + "".join(f"{cell:>24}" for cell in row))
+    print(f"\n{page}")
+
+
+def _intro(families: dict[str, Family]) -> str:
+    counts = ", ".join(f"{f.title}: {len(f.configurations)} configurations" for f in families.values())
+    return f"{counts}. Intervals are 95 % bootstrap intervals over the configurations."
+
+
+def _fidelity(families: dict[str, Family]) -> list[Section]:
+    rows = []
+    for family in families.values():
+        known, better = analysis.over_layers(family), analysis.over_layers_among_the_better(family)
+        again = analysis.seeds_agree(family)
+        for z, found in known.items():
+            rows.append([family.name, f"{z} of {family.layers}", str(found), str(better[z]),
+                         str(again) if z == family.layers and again else ""])  # fmt: skip
+    return [
+        Section(
+            "Over layers", "At all tokens. The last column is how well full training agrees with itself from another "
+            "seed: more cannot be had.", ["family", "z", "all configurations", "better half", "another seed"], rows,
+            figures.over_layers(families), "paper-layers.png",
+        ),
+        Section("Over tokens", figure=figures.over_tokens(families), picture="paper-tokens.png"),
+        Section("Over both", figure=figures.joint(families), picture="paper-joint.png"),
+    ]  # fmt: skip
+
+
+def schedules(family: Family) -> dict[str, tuple[list[analysis.Rung], bool]]:
+    """What is compared: name -> (rungs, whether trials continue)."""
+    quarter = max(1, family.layers // 4)
+    lows = {1: "joint from z = 1", 2: "joint from z = 2", quarter: f"joint from z = {quarter}"}
+    half = family.layers // 2
+    lows[half] = f"joint from z = {half}"
+    found = {name: (analysis.path(family, z), False) for z, name in lows.items()}
+    for start in family.document["continued"]:
+        found[f"joint from z = {start}, Continue"] = (analysis.path(family, int(start)), True)
+    found["tokens only"] = (analysis.path(family, family.layers), False)
+    found["tokens only, Continue"] = (analysis.path(family, family.layers), True)
+    return found
+
+
+def _paths(family: Family) -> Section:
+    rows = []
+    base = analysis.path(family, family.layers)
+    unit_cost = {unit: sum(analysis.path_cost(family, base, unit)) for unit in ("flops", "seconds")}
+    for name, (rungs, continued) in schedules(family).items():
+        cost = {
+            unit: sum(analysis.path_cost(family, rungs, unit, restart=not continued)) for unit in ("flops", "seconds")
+        }
+        rows.append(
+            [
+                name,
+                " ".join(f"{e.value:.2f}" for e in analysis.agreement(family, rungs, continued)[:-1]),
+                _percent(analysis.chosen_regret(family, rungs, continued)),
+                f"{analysis.within(family, rungs, continued=continued):.0%}",
+                f"{cost['flops'] / unit_cost['flops']:.2f}",
+                f"{cost['seconds'] / unit_cost['seconds']:.2f}",
+            ]
+        )
+    header = ["schedule", "agreement per rung", "mean regret", "within 1 %", "FLOPs", "seconds"]
+    text = (
+        f"Successive Halving from {analysis.PATH_TRIALS} configurations, replayed {analysis.REPLAYS} times on random "
+        "subsets. FLOPs and seconds are relative to tokens only with Restart; packed by 16."
+    )
+    return Section(f"{family.title}: schedules", text, header, rows)
+
+
+def _percent(found: Estimate) -> str:
+    return f"{100 * found.value:.2f} % [{100 * found.low:.2f}, {100 * found.high:.2f}]"
+
+
+def _memory(family: Family) -> Section:
+    rows = []
+    for found in family.document["memory"]:
+        predicted = found["predicted"]
+        rows.append([
+            f"{found['z']} of {family.layers}", str(found["trials"]), f"{found['measured'] / 2**20:.1f}",
+            "-" if predicted is None else f"{predicted / 2**20:.1f}",
+            "-" if predicted is None else f"{predicted / found['measured'] - 1:+.1%}",
+        ])  # fmt: skip
+    header = ["z", "trials in the run", "measured MiB", "foretold MiB", "difference"]
+    return Section(f"{family.title}: memory along the joint schedule", "", header, rows)
+
+
+def _summary(family: Family) -> dict[str, Any]:
+    again = analysis.seeds_agree(family)
+    return {
+        "title": family.title,
+        "configurations": len(family.configurations),
+        "overLayers": {z: dataclasses.astuple(e) for z, e in analysis.over_layers(family).items()},
+        "overLayersBetterHalf": {
+            z: dataclasses.astuple(e) for z, e in analysis.over_layers_among_the_better(family).items()
+        },
+        "overTokens": {part: dataclasses.astuple(e) for part, e in analysis.over_tokens(family).items()},
+        "anotherSeed": again and dataclasses.astuple(again),
+        "schedules": {
+            name: {
+                "rungs": [dataclasses.astuple(rung) for rung in rungs],
+                "agreement": [dataclasses.astuple(e) for e in analysis.agreement(family, rungs, continued)],
+                "regret": dataclasses.astuple(analysis.chosen_regret(family, rungs, continued)),
+                "within1Percent": analysis.within(family, rungs, continued=continued),
+                "flops": analysis.path_cost(family, rungs, "flops", restart=not continued),
+                "seconds": analysis.path_cost(family, rungs, "seconds", restart=not continued),
+            }
+            for name, (rungs, continued) in schedules(family).items()
+        },
+    }

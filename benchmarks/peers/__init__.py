@@ -1,0 +1,1 @@
+"""Frostline beside the searches that people use today, on identical footing."""
