@@ -46,10 +46,8 @@ class Remaining:
 
 def charged(state: StudyState) -> Amounts:
     """All that is reserved and settled so far."""
-    total = Amounts()
-    for run in state.runs.values():
-        total = total + run.charged
-    return total
+    charges = [run.charged for run in state.runs.values()]
+    return Amounts(sum(c.tokens for c in charges), sum(c.gpu_seconds for c in charges), sum(c.cost for c in charges))
 
 
 def remaining(budget: BudgetSpec, state: StudyState, now: float) -> Remaining:

@@ -38,13 +38,15 @@ class RunState(enum.StrEnum):
     @property
     def active(self) -> bool:
         """Whether it holds a device."""
-        return self in (RunState.PENDING, RunState.RUNNING, RunState.STOPPING)
+        return self in _ACTIVE
 
     @property
     def open(self) -> bool:
         """Whether results of it are still to come."""
         return self.active or self is RunState.AWAITING
 
+
+_ACTIVE = frozenset((RunState.PENDING, RunState.RUNNING, RunState.STOPPING))
 
 ResultState = Literal["Completed", "Diverged", "Failed"]
 Source = Literal["Record", "Prometheus"]
@@ -209,7 +211,7 @@ class StudyState:
     @property
     def active_runs(self) -> list[Run]:
         """Runs that hold a device now."""
-        return [run for run in self.runs.values() if run.state.active]
+        return [run for run in self.runs.values() if run.state in _ACTIVE]
 
     @property
     def awaiting_runs(self) -> list[Run]:

@@ -5,6 +5,7 @@ The live view, the report and the status of an `HPOStudy` all show this; none of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from frostline_operator.api.trial import TrialState
@@ -12,6 +13,7 @@ from frostline_operator.engine import algorithms, cost, trust
 from frostline_operator.engine.best import best_trial
 from frostline_operator.engine.budget import charged
 from frostline_operator.engine.memory import placement
+from frostline_operator.engine.placement import Placement
 from frostline_operator.engine.plan import Plan, make_plan
 from frostline_operator.engine.promotion import Score
 from frostline_operator.engine.schedule import Bracket, Rung
@@ -40,6 +42,8 @@ class RungRow:
     seconds: float
     spearman: float | None
     """Rank correlation with the next rung."""
+    correlated: int
+    """Trials over which it was taken."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +87,19 @@ def summarize(seen: Observation) -> Summary:
     plan = make_plan(seen.spec, seen.profile)
     maximize = seen.spec.objective.direction == "Maximize"
     best = best_trial(seen.state, plan, maximize)
+    correlated = trust.correlations(seen.state, plan)
+    rules = placement(seen, seen.state)
     return Summary(
         rungs=tuple(
-            _row(seen, plan, bracket, rung, maximize) for bracket in plan.brackets for rung in plan.climbed(bracket)
+            _row(seen, plan, bracket, rung, maximize, rules, (*correlated, (None, 0))[rung.index])
+            for bracket in plan.brackets
+            for rung in plan.climbed(bracket)
         ),
         best=best,
         best_rung=None if best is None else _highest_rung(seen.state, best.trial),
         spent=charged(seen.state),
         savings=savings(seen, plan),
-        conditions=tuple(_conditions(seen, plan)),
+        conditions=tuple(_conditions(seen, plan, rules, correlated)),
         trials=len(seen.state.trials),
         decided=sum(1 for trial in seen.state.trials.values() if trial.outcome is not None),
     )
@@ -110,18 +118,25 @@ def _highest_rung(state: StudyState, trial: int) -> int:
     return max(result.rung for result in state.trials[trial].results if result.state == "Completed")
 
 
-def _row(seen: Observation, plan: Plan, bracket: Bracket, rung: Rung, maximize: bool) -> RungRow:
+def _row(
+    seen: Observation,
+    plan: Plan,
+    bracket: Bracket,
+    rung: Rung,
+    maximize: bool,
+    rules: Placement,
+    correlated: trust.Correlation,
+) -> RungRow:
     state = seen.state
     members = [t for t in state.trials.values() if t.bracket == bracket.index]
     here = algorithms.scores(members, rung.index)
     runs = [run for run in state.runs.values() if (run.bracket, run.rung) == (bracket.index, rung.index)]
     usable = [score.value for score in here if score.usable and score.value is not None]
-    rho, _ = trust.correlation(state, rung.index) if rung.index < plan.top else (None, 0)
     return RungRow(
         bracket=bracket.index,
         rung=rung.index,
         asked_layers=rung.layers,
-        layers=placement(seen, state).largest_layers(rung.layers),
+        layers=rules.largest_layers(rung.layers),
         tokens=rung.tokens,
         planned=plan.size(bracket, rung.index),
         entered=sum(1 for t in members if t.rung >= rung.index),
@@ -132,7 +147,8 @@ def _row(seen: Observation, plan: Plan, bracket: Bracket, rung: Rung, maximize: 
         best=(max(usable) if maximize else min(usable)) if usable else None,
         flops=sum(_trained_flops(seen, run) for run in runs),
         seconds=sum(run.charged.gpu_seconds or run.seconds for run in runs if not run.state.active),
-        spearman=rho,
+        spearman=correlated[0],
+        correlated=correlated[1],
     )
 
 
@@ -163,12 +179,14 @@ def _trained_flops(seen: Observation, run: Run) -> float:
     return cost.run_flops(seen.profile, run.layers, run.charged.tokens // count, count)
 
 
-def _conditions(seen: Observation, plan: Plan) -> list[Condition]:
+def _conditions(
+    seen: Observation, plan: Plan, rules: Placement, correlated: Sequence[trust.Correlation]
+) -> list[Condition]:
     found = []
-    untrusted = trust.untrusted_rungs(seen.state, plan, seen.spec.trust)
+    untrusted = trust.untrusted_rungs(correlated, seen.spec.trust)
     if untrusted:
         rung = untrusted[0]
-        rho, count = trust.correlation(seen.state, rung)
+        rho, count = correlated[rung]
         found.append(
             Condition(
                 "FidelityUntrusted",
@@ -178,7 +196,6 @@ def _conditions(seen: Observation, plan: Plan) -> list[Condition]:
                 f"{seen.spec.trust.threshold:g}); raise fidelity.layers.min or the lowest rung's tokens",
             )
         )
-    rules = placement(seen, seen.state)
     short = [r for r in plan.rungs if 0 < rules.largest_layers(r.layers) < r.layers]
     if short:
         rung_ = short[-1]

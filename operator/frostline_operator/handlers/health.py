@@ -42,6 +42,12 @@ class Health:
         self._seconds = Histogram(
             "frostline_operator_tick_seconds", "Duration of one study's tick", buckets=_BUCKETS, registry=self.registry
         )
+        self._waited = Histogram(
+            "frostline_operator_tick_api_seconds",
+            "Part of one study's tick that was spent waiting for the API server",
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
         self._failures = Counter(
             "frostline_operator_tick_failures_total", "Ticks that ended in an error", registry=self.registry
         )
@@ -52,9 +58,15 @@ class Health:
         )
         self._last: float | None = None
 
-    def ticked(self, seconds: float) -> None:
-        """A tick has ended well."""
+    def ticked(self, seconds: float, waited: float) -> None:
+        """A tick has ended well.
+
+        Args:
+            seconds: that it took.
+            waited: of these, for the API server.
+        """
         self._seconds.observe(seconds)
+        self._waited.observe(waited)
         self._note()
 
     def failed(self) -> None:

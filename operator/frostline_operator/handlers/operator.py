@@ -20,9 +20,10 @@ import kopf
 from frostline_operator.api.study import GROUP, VERSION
 from frostline_operator.cluster.kubernetes import names
 from frostline_operator.cluster.kubernetes.api import STUDIES, Api, ApiError
-from frostline_operator.cluster.kubernetes.cluster import Caches
+from frostline_operator.cluster.kubernetes.caches import Caches
 from frostline_operator.cluster.kubernetes.figures import StudyFigures
 from frostline_operator.cluster.kubernetes.fleet import Fleet
+from frostline_operator.cluster.kubernetes.publishing import Publisher
 from frostline_operator.cluster.kubernetes.settings import OperatorSettings
 from frostline_operator.cluster.kubernetes.study import Shared, StudyController
 from frostline_operator.cluster.kubernetes.watching import Watcher
@@ -59,6 +60,7 @@ class Operator:
         self.health = health
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wakes: dict[str, asyncio.Event] = {}
+        self._generations: dict[str, int] = {}
         self._controllers: dict[str, StudyController] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tick")
         self.shared = Shared(
@@ -66,6 +68,7 @@ class Operator:
             Caches(api, settings.namespaces, self.wake),
             Fleet(api, settings),
             Watcher(self.wake),
+            Publisher(),
             asker(settings, self.wake),
             settings,
         )
@@ -93,6 +96,7 @@ class Operator:
         self.shared.fleet.start()
         self.shared.caches.start()
         self.shared.watcher.start()
+        self.shared.publisher.start()
         if self.shared.asker is not None:
             self.shared.asker.start()
         while not (self.shared.fleet.synced and self.shared.caches.synced):
@@ -119,11 +123,18 @@ class Operator:
     def stop(self) -> None:
         """Watch no more. Runs go on."""
         self.shared.watcher.stop()
+        self.shared.publisher.stop()
         if self.shared.asker is not None:
             self.shared.asker.stop()
         self.shared.caches.stop()
         self.shared.fleet.stop()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def edited(self, uid: str, generation: int) -> None:
+        """Let a study tick now if a person has changed it; the operator itself writes its status all the time."""
+        if self._generations.get(uid) != generation:
+            self._generations[uid] = generation
+            self.wake(uid)
 
     def wake(self, uid: str) -> None:
         """Let a study tick now; from any thread."""
@@ -146,6 +157,7 @@ class Operator:
         pause = _FIRST_PAUSE
         while not stopped():
             event.clear()
+            began = time.monotonic()
             try:
                 delay = await self._tick(uid, read())
                 pause = _FIRST_PAUSE
@@ -157,9 +169,11 @@ class Operator:
                 log.exception("%s: the tick failed; trying again in %.0f s", read()["metadata"]["name"], pause)
                 self.health.failed()
                 delay, pause = pause, min(_LONGEST_PAUSE, pause * 2)
-            await asyncio.sleep(_LEAST_SECONDS)
+            # A slow tick means a busy machine or API server: then as long a rest, in which changes come together
+            rest = max(_LEAST_SECONDS, time.monotonic() - began)
+            await asyncio.sleep(rest)
             if not stopped():
-                await _wait(event, max(0.0, delay - _LEAST_SECONDS))
+                await _wait(event, max(0.0, delay - rest))
 
     async def delete(self, uid: str, body: dict[str, Any]) -> int:
         """Stop what is left of a study; returns how many pods still go."""
@@ -168,14 +182,20 @@ class Operator:
         if left == 0:
             self._controllers.pop(uid, None)
             self._wakes.pop(uid, None)
+            self._generations.pop(uid, None)
         return left
 
     async def _tick(self, uid: str, body: dict[str, Any]) -> float:
         controller = self._controller(uid, body)
-        began = time.monotonic()
-        delay = await self._in_thread(lambda: controller.tick(body))
-        self.health.ticked(time.monotonic() - began)
-        return delay
+        api = self.shared.api
+
+        def timed() -> float:
+            began, waited = time.monotonic(), api.waited
+            delay = controller.tick(body)
+            self.health.ticked(time.monotonic() - began, api.waited - waited)
+            return delay
+
+        return await self._in_thread(timed)
 
     def _controller(self, uid: str, body: dict[str, Any]) -> StudyController:
         if uid not in self._controllers:
@@ -238,8 +258,8 @@ def make_registry(operator: Operator) -> kopf.OperatorRegistry:
         operator.stop()
 
     @kopf.on.event(GROUP, VERSION, "hpostudies", registry=registry)
-    async def poke(uid: str, **_: Any) -> None:
-        operator.wake(uid)
+    async def poke(uid: str, meta: kopf.Meta, **_: Any) -> None:
+        operator.edited(uid, int(meta.get("generation", 0)))
 
     @kopf.daemon(GROUP, VERSION, "hpostudies", registry=registry, id="tick", cancellation_timeout=5.0)
     async def tick(uid: str, body: kopf.Body, stopped: kopf.DaemonStopped, **_: Any) -> None:

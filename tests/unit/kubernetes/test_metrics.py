@@ -191,10 +191,14 @@ def whole(studies: Iterable[StudyFigures]) -> str:
     """All that an operator shows."""
     health, tally = Health(), Tally()
     tally.add("get", "pods", "200")
-    health.ticked(0.1)
+    health.ticked(0.1, 0.05)
     health.registry.register(StudyCollector(lambda: studies))
     uses = [ClassUse("8Gi", 2**33, 4, 2, 3), ClassUse("cpu", None, 2, 0, 0)]
     health.registry.register(FleetCollector(lambda: uses))
+    asked = Tally()
+    asked.add("Success")
+    queries = TallyCollector(asked, "frostline_operator_prometheus_queries", "Queries by how they went", ["outcome"])
+    health.registry.register(queries)
     text = "Requests to the API server"
     health.registry.register(
         TallyCollector(tally, "frostline_operator_api_requests", text, ("verb", "resource", "code"))

@@ -14,6 +14,7 @@ from frostline_operator.cluster.kubernetes.jobs import StudyRef
 from frostline_operator.cluster.kubernetes.status import Conditions, budget_lines, study_status
 from frostline_operator.cluster.kubernetes.trials import TrialWriter
 from frostline_operator.engine.plan import make_plan
+from frostline_operator.engine.summary import summarize
 from tests.unit.engine.world import PROFILE, Trouble, World, study
 from tests.unit.kubernetes.fakes import FakeApi
 
@@ -33,7 +34,7 @@ def ended(**changes: Any) -> World:
 
 def shown(world: World, conditions: Conditions | None = None) -> dict[str, Any]:
     seen = world.observe()
-    return study_status(seen, "Running", "words", conditions or Conditions([], 1), 1)
+    return study_status(seen, summarize(seen), "Running", "words", conditions or Conditions([], 1), 1)
 
 
 def test_the_status_is_what_the_api_says_it_is() -> None:
@@ -84,19 +85,26 @@ def test_budget_lines_tell_reserved_from_spent() -> None:
     assert seconds.name == "gpuSeconds" and seconds.limit is None
 
 
+def write(writer: TrialWriter, world: World) -> None:
+    """Everything that is to be seen of the world's trials, as the publisher's threads would."""
+    writer.show(world.state, make_plan(world.spec, PROFILE))
+    while not writer.write():
+        pass
+
+
 def test_trials_are_written_once_and_only_where_they_changed() -> None:
     world, api = World(study(), 5), FakeApi()
     writer = TrialWriter(cast(Api, api), STUDY)
     plan = make_plan(world.spec, PROFILE)
     while not (world.state.finished and not world.state.active_runs):
         world.tick()
-        assert writer.write(world.state, plan)
+        write(writer, world)
         before = len(api.writes)
-        assert writer.write(world.state, plan)
+        assert writer.show(world.state, plan) and writer.write()
         assert len(api.writes) == before
         if world.state.active_runs:
             world.end_one()
-    writer.write(world.state, plan)
+    write(writer, world)
     items, _ = api.list(TRIALS, "space")
     assert len(items) == len(world.state.trials)
     for item in items:
@@ -107,18 +115,17 @@ def test_trials_are_written_once_and_only_where_they_changed() -> None:
         HPOTrial.model_validate({k: item[k] for k in ("apiVersion", "kind", "metadata", "spec", "status")})
 
     written = len(api.writes)
-    TrialWriter(cast(Api, api), STUDY).write(world.state, plan)
+    write(TrialWriter(cast(Api, api), STUDY), world)
     assert len(api.writes) == written, "an operator that starts again has nothing to write"
 
 
 def test_a_trial_that_somebody_deleted_is_made_again() -> None:
     world, api = World(study(), 5), FakeApi()
-    plan = make_plan(world.spec, PROFILE)
     writer = TrialWriter(cast(Api, api), STUDY)
     world.tick()
-    writer.write(world.state, plan)
+    write(writer, world)
     del api.items[("hpotrials", "space", "s-0000")]
-    TrialWriter(cast(Api, api), STUDY).write(world.state, plan)
+    write(TrialWriter(cast(Api, api), STUDY), world)
     assert ("hpotrials", "space", "s-0000") in api.items
 
 

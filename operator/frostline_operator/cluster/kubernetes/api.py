@@ -6,6 +6,8 @@ Typed models cost more than they give here: pods come by the thousand, are looke
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -76,6 +78,7 @@ class Api:
         """Requests made so far, watches included, by verb, resource and status code ("none" where none came)."""
         self.guard: Callable[[], None] | None = None
         """Asked before each write; it raises ApiError where the write must not be."""
+        self._here = threading.local()
 
     @classmethod
     def connect(cls, kubeconfig: str | None = None, context: str | None = None, timeout: float = 15.0) -> Api:
@@ -102,6 +105,12 @@ class Api:
     def configuration(self) -> official.Configuration:
         """Where the server is, and how it is trusted."""
         found: official.Configuration = self._client.configuration
+        return found
+
+    @property
+    def waited(self) -> float:
+        """Seconds that the calling thread has waited for answers so far, watches left out."""
+        found: float = getattr(self._here, "waited", 0.0)
         return found
 
     def authorization(self) -> str | None:
@@ -239,6 +248,7 @@ class Api:
         url = f"{configuration.host}{path}" + (f"?{urlencode(given)}" if given else "")
         if body is not None:
             headers["Content-Type"] = kind
+        began = time.monotonic()
         try:
             response: urllib3.BaseHTTPResponse = self._client.rest_client.pool_manager.request(
                 _METHODS[verb],
@@ -252,6 +262,8 @@ class Api:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             self.requests.add(verb, resource.plural, "none")
             raise ApiError(0, "Unreachable", f"the API server does not answer: {error}") from error
+        finally:
+            self._here.waited = self.waited + time.monotonic() - began
         self.requests.add(verb, resource.plural, str(response.status))
         if response.status >= 400:
             _refuse(_status_of(response), response.status)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from frostline_operator.api.quantity import parse_duration
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.cluster.kubernetes import names, views
-from frostline_operator.cluster.kubernetes.api import CONFIG_MAPS, EVENTS, JOBS, PODS, Api, ApiError, Manifest
+from frostline_operator.cluster.kubernetes.api import CONFIG_MAPS, JOBS, Api, ApiError, Manifest
+from frostline_operator.cluster.kubernetes.caches import Caches
 from frostline_operator.cluster.kubernetes.classes import DeviceClass
 from frostline_operator.cluster.kubernetes.fleet import Fleet
-from frostline_operator.cluster.kubernetes.informer import Informer
 from frostline_operator.cluster.kubernetes.jobs import METRICS_PORT, StudyRef, build_run_document, build_run_job
+from frostline_operator.cluster.kubernetes.scores import Scores
 from frostline_operator.cluster.kubernetes.settings import OperatorSettings
 from frostline_operator.cluster.kubernetes.views import Trouble
-from frostline_operator.cluster.kubernetes.watching import Watcher
 from frostline_operator.cluster.protocol import RunSettings, RunView
 from frostline_operator.engine.reconcile import Patience, Sample
 from frostline_operator.engine.state import MemoryClass, Run, StudyState
@@ -29,71 +28,8 @@ log = logging.getLogger(__name__)
 _WITHOUT_POD_SECONDS = 5.0
 """A Job without a pod for so long has been refused one; its events say why."""
 _MOST_PAUSE = 30.0
-
-
-class Caches:
-    """Local copies of what all studies look at.
-
-    Args:
-        api: to watch with.
-        namespaces: where; none means everywhere.
-        woken: called with the uid of a study that something happened to.
-    """
-
-    def __init__(self, api: Api, namespaces: Sequence[str], woken: Callable[[str], None]) -> None:
-        places: list[str | None] = list(namespaces) or [None]
-        ours = f"{names.MANAGED_BY[0]}={names.MANAGED_BY[1]},{names.STUDY_UID}"
-
-        def wake(group: Any) -> None:
-            woken(group[0])
-
-        self._jobs = [
-            Informer(api, JOBS, place, f"{ours},!{names.BOOKED}", index=_group, changed=wake) for place in places
-        ]
-        self._pods = [
-            Informer(api, PODS, place, ours, index=_group, trim=views.trimmed, changed=wake) for place in places
-        ]
-
-    def start(self) -> None:
-        """Begin to watch."""
-        for informer in (*self._jobs, *self._pods):
-            informer.start()
-
-    def stop(self) -> None:
-        """Watch no more."""
-        for informer in (*self._jobs, *self._pods):
-            informer.stop()
-
-    @property
-    def synced(self) -> bool:
-        """Whether the first lists are in."""
-        return all(informer.synced.is_set() for informer in (*self._jobs, *self._pods))
-
-    def job(self, namespace: str, name: str) -> Manifest | None:
-        """A Job, if the copy has it."""
-        return next((found for i in self._jobs if (found := i.get((namespace, name))) is not None), None)
-
-    def jobs(self, uid: str) -> list[Manifest]:
-        """A study's Jobs that are not booked."""
-        return [job for i in self._jobs for job in i.of((uid,))]
-
-    def pods(self, uid: str) -> list[Manifest]:
-        """A study's pods, and the last states of those that are gone."""
-        return [pod for i in self._pods for pod in i.of((uid,))]
-
-    def pod_gone(self, namespace: str, name: str) -> Manifest | None:
-        """The last state of a pod that is no more."""
-        found = next((f for i in self._pods if (f := i.gone((namespace, name))) is not None), None)
-        return None if found is None else {**found, "_gone": True}
-
-    def put_job(self, job: Manifest) -> None:
-        """What a create has answered."""
-        self._jobs[0].put(job)
-
-
-def _group(item: Manifest) -> tuple[str] | None:
-    uid = (item["metadata"].get("labels") or {}).get(names.STUDY_UID)
-    return None if uid is None else (uid,)
+_MOST_WRITES = 8
+"""Jobs that one tick makes, deletes or marks: the next one comes at once, but has looked at the study before."""
 
 
 @dataclass
@@ -111,7 +47,8 @@ class KubernetesCluster:
     Args:
         study: whose.
         spec: of the study; replaced when it changes.
-        api, caches, fleet, watcher: shared by all studies.
+        api, caches, fleet: shared by all studies.
+        scores: where the study's values come from.
         settings: of the operator.
     """
 
@@ -122,19 +59,19 @@ class KubernetesCluster:
         api: Api,
         caches: Caches,
         fleet: Fleet,
-        watcher: Watcher,
+        scores: Scores,
         settings: OperatorSettings,
     ) -> None:
         self.study = study
         self.spec = spec
         self.troubles: dict[str, Trouble] = {}
         """Runs that do not run, and why, as of the last look."""
-        self._api, self._caches, self._fleet, self._watcher = api, caches, fleet, watcher
+        self._api, self._caches, self._fleet, self._scores = api, caches, fleet, scores
         self._settings = settings
         self._refusals: dict[str, _Refusal] = {}
         self._pods_of: dict[str, set[str]] = {}
         self._trials_of: dict[str, list[str]] = {}
-        self._explained: dict[str, float] = {}
+        self._writes_left = _MOST_WRITES
         self._state: StudyState = StudyState()
 
     def bind(self, state: StudyState) -> None:
@@ -146,8 +83,10 @@ class KubernetesCluster:
         return self._fleet.offer(self.study.uid, self.spec, self._state)
 
     def look(self, runs: Sequence[Run]) -> list[RunView]:
-        """Jobs and pods from the caches, values from the watcher; a request only where something is missing."""
+        """Jobs and pods from the caches, values as they came in; a request only where something is missing."""
         now = time.time()
+        self._scores.collect(self.spec, self._state, now)
+        self._writes_left = _MOST_WRITES
         ready = self._fleet.ready_nodes()
         pods: dict[str, list[Manifest]] = {}
         for pod in self._caches.pods(self.study.uid):
@@ -172,22 +111,15 @@ class KubernetesCluster:
             self.troubles[run.name] = found
         if seen.phase == "Ended":
             self._forget(run.name)
-            return seen
+            return replace(seen, samples=tuple(self._scores.late(run)))
         pod = views.newest(pods)
         where = None if pod is None or pod.get("_gone") else views.address(pod, METRICS_PORT)
         return seen if where is None else self._with_samples(run, seen, where)
 
     def _with_samples(self, run: Run, seen: RunView, where: str) -> RunView:
         trials = self._trials_of.get(run.name) or [self._state.trials[index].name for index in run.trials]
-        interval = parse_duration(self.spec.metrics.interval or "5s")
-        self._watcher.watch(self.study.uid, run.name, where, trials, interval)
-        shown = self._watcher.take(self.study.uid, run.name)
-        samples: tuple[Sample, ...] = ()
-        if shown is not None:
-            samples = shown.samples
-            if set(trials) <= shown.finished:
-                self._watcher.release(self.study.uid, run.name)
-        return RunView(run.name, seen.phase, samples, seen.result, seen.held_seconds, seen.message)
+        samples = self._scores.of(run, trials, where)
+        return replace(seen, samples=samples)
 
     def _without_pod(self, job: Manifest | None, pods: list[Manifest], now: float) -> Trouble | None:
         """A Job that is refused its pod (a quota, an admission webhook) says so in events only."""
@@ -197,23 +129,16 @@ class KubernetesCluster:
         made = views.parse_time(job["metadata"].get("creationTimestamp")) or now
         if now - made < _WITHOUT_POD_SECONDS:
             return None
-        known = self.troubles.get(name)
-        if now - self._explained.get(name, 0.0) < _MOST_PAUSE / 3 and known is not None:
-            return known
-        self._explained[name] = now
-        chosen = f"involvedObject.name={name},involvedObject.kind=Job,reason=FailedCreate"
-        events, _ = self._api.list(EVENTS, self.study.namespace, fields=chosen)
-        if not events:
-            return Trouble("NoPod", f"{name} has no pod yet")
-        return refused(name, str(events[-1].get("message", "")))
+        why = self._caches.refused(self.study.namespace, name)
+        return Trouble("NoPod", f"{name} has no pod yet") if why is None else refused(name, why)
 
     def patience(self) -> Patience | None:
-        """Records count at once."""
-        return None
+        """As the source of the study's values has it."""
+        return self._scores.patience()
 
     def late_samples(self, runs: Sequence[Run]) -> Mapping[str, Sequence[Sample]]:
-        """Of runs that have ended."""
-        return {}
+        """What Prometheus has shown since of runs that have ended."""
+        return {run.name: self._scores.late(run) for run in runs}
 
     def run_settings(self, run: Run) -> RunSettings:
         """Checkpoints under the operator's folder or URL; memory is kept to where a person says how much there is."""
@@ -223,7 +148,7 @@ class KubernetesCluster:
         return RunSettings(
             checkpoint=names.checkpoint_folder(self._settings.checkpoints, study.namespace, study.name, study.uid),
             metrics_port=METRICS_PORT,
-            linger_seconds=self._settings.linger_seconds,
+            linger_seconds=self._scores.linger_seconds(),
             memory_limit=chosen.usable_bytes if chosen is not None and chosen.declared else None,
         )
 
@@ -233,6 +158,8 @@ class KubernetesCluster:
         known = self._caches.job(self.study.namespace, run.name)
         refusal = self._refusals.get(run.name)
         if (known is not None and self._is_ours(known)) or (refusal and time.monotonic() < refusal.next_try):
+            return
+        if not self._may_write():
             return
         classes, _ = self._fleet.classes(self.spec)
         chosen = classes.get(run.memory_class)
@@ -278,11 +205,12 @@ class KubernetesCluster:
         job = self._caches.job(self.study.namespace, run.name)
         if job is None or not self._is_ours(job) or job["metadata"].get("deletionTimestamp"):
             return
-        self._api.delete(JOBS, self.study.namespace, run.name, "Foreground")
+        if self._may_write():
+            self._api.delete(JOBS, self.study.namespace, run.name, "Foreground")
 
     def release(self, run: Run) -> None:
         """POST /release."""
-        self._watcher.release(self.study.uid, run.name)
+        self._scores.release(run)
 
     def tidy(self, state: StudyState) -> None:
         """What is left of runs whose end is in the journal: Jobs that ended stay for a while, others go at once."""
@@ -291,6 +219,8 @@ class KubernetesCluster:
             known = None if run is None else state.runs.get(run)
             if run is None or (known is not None and known.state.active) or job["metadata"].get("deletionTimestamp"):
                 continue
+            if not self._may_write():
+                return
             try:
                 if views.is_over(job):
                     keep = {"ttlSecondsAfterFinished": self._settings.keep_jobs_seconds}
@@ -317,6 +247,15 @@ class KubernetesCluster:
         """Whether Jobs are left that `tidy` will have to see to."""
         return bool(self._caches.jobs(self.study.uid))
 
+    @property
+    def hurried(self) -> bool:
+        """Whether this tick has left writes to the next one."""
+        return self._writes_left < 0
+
+    def _may_write(self) -> bool:
+        self._writes_left -= 1
+        return self._writes_left >= 0
+
     def whole(self, made: DeviceClass) -> MemoryClass:
         """A class with all of its devices, whoever has them: for what is shown, not for what is decided."""
         return MemoryClass(made.name, made.usable_bytes, made.total)
@@ -330,8 +269,8 @@ class KubernetesCluster:
         return len(alive)
 
     def _forget(self, run: str) -> None:
-        self._watcher.forget(self.study.uid, run)
-        for known in (self._pods_of, self._trials_of, self._refusals, self._explained):
+        self._scores.forget(run)
+        for known in (self._pods_of, self._trials_of, self._refusals):
             known.pop(run, None)
         self.troubles.pop(run, None)
 

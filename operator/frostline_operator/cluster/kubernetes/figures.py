@@ -14,7 +14,7 @@ from typing import Any, get_args
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.api.trial import TrialState
 from frostline_operator.cluster.kubernetes.jobs import StudyRef
-from frostline_operator.engine import cost, trust
+from frostline_operator.engine import cost
 from frostline_operator.engine.calibration import ratio
 from frostline_operator.engine.cost import Speed
 from frostline_operator.engine.memory import placement
@@ -196,7 +196,7 @@ def _rungs(seen: Observation, plan: Plan, rows: Sequence[RungRow]) -> tuple[Rung
                 ),
                 promoted=sum(row.promoted for row in here),
                 best=best_of(values) if values else None,
-                spearman=trust.correlation(seen.state, rung.index)[0] if rung.index < plan.top else None,
+                spearman=here[0].spearman if here else None,
             )
         )
     return tuple(made)

@@ -224,7 +224,12 @@ def _trimmed_node(node: Manifest) -> Manifest:
         "spec": {key: node.get("spec", {}).get(key) for key in ("unschedulable", "taints")},
         "status": {
             "allocatable": status.get("allocatable") or {},
-            "conditions": [c for c in status.get("conditions") or [] if c.get("type") == "Ready"],
+            # Not when it last reported: every node would change every few seconds
+            "conditions": [
+                {"type": "Ready", "status": c.get("status"), "lastTransitionTime": c.get("lastTransitionTime")}
+                for c in status.get("conditions") or []
+                if c.get("type") == "Ready"
+            ],
         },
     }
 

@@ -36,6 +36,7 @@ class Informer:
         index: groups objects for `of`; None leaves an object out of the copy.
         trim: keeps what is needed of an object.
         changed: called with the group of an object that changed.
+        digest: what must differ for `changed` to be called.
     """
 
     def __init__(
@@ -48,10 +49,11 @@ class Informer:
         index: Callable[[Manifest], Hashable | None] = key_of,
         trim: Callable[[Manifest], Manifest] = lambda item: item,
         changed: Callable[[Any], None] = lambda group: None,
+        digest: Callable[[Manifest], object] | None = None,
     ) -> None:
         self._api, self._resource, self._namespace = api, resource, namespace
         self._labels, self._fields = labels, fields
-        self._index, self._trim, self._changed = index, trim, changed
+        self._index, self._trim, self._changed, self._digest = index, trim, changed, digest
         self._lock = threading.Lock()
         self._items: dict[Key, Manifest] = {}
         self._groups: dict[Hashable, dict[Key, Manifest]] = {}
@@ -143,12 +145,14 @@ class Informer:
 
     def _take(self, kind: str, item: Manifest) -> None:
         with self._lock:
+            old = self._items.get(key_of(item))
             if kind == "DELETED":
                 self._remove(item)
             else:
                 self._set(item)
         group = self._index(item)
-        if group is not None:
+        alike = old is not None and self._digest is not None and self._digest(old) == self._digest(item)
+        if group is not None and (kind == "DELETED" or not alike):
             self._changed(group)
 
     def _set(self, item: Manifest) -> None:
@@ -156,13 +160,15 @@ class Informer:
         old = self._items.get(key)
         before = None if old is None else self._index(old)
         group = self._index(item)
-        self.version += 1
+        kept = self._trim(item) if group is not None else None
+        if old is None and kept is None:
+            return
+        self.version += kept != old
         if before is not None and before != group:
             self._drop(before, key)
-        if group is None:
+        if group is None or kept is None:
             self._items.pop(key, None)
             return
-        kept = self._trim(item)
         self._items[key] = kept
         self._groups.setdefault(group, {})[key] = kept
 

@@ -14,7 +14,7 @@ import pydantic
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.cluster.kubernetes import names, views
 from frostline_operator.cluster.kubernetes.api import CONFIG_MAPS, JOBS, Api, ApiError, Manifest
-from frostline_operator.cluster.kubernetes.cluster import Caches
+from frostline_operator.cluster.kubernetes.caches import Caches
 from frostline_operator.cluster.kubernetes.jobs import StudyRef, build_profile_job
 from frostline_operator.cluster.kubernetes.settings import Memory, OperatorSettings
 from frostline_operator.cluster.kubernetes.views import Trouble

@@ -10,10 +10,9 @@ from frostline_operator.api.quantity import parse_duration
 from frostline_operator.api.search import BudgetSpec
 from frostline_operator.api.status import BestTrial, BudgetLine, HPOStudyStatus, RungStatus, TrialCounts
 from frostline_operator.api.trial import assignment_list
-from frostline_operator.engine import trust
 from frostline_operator.engine.plan import Plan, make_plan
 from frostline_operator.engine.state import Amounts, Observation, StudyState
-from frostline_operator.engine.summary import RungRow, Summary, summarize
+from frostline_operator.engine.summary import RungRow, Summary
 
 Manifest = dict[str, Any]
 
@@ -68,10 +67,19 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def study_status(seen: Observation, phase: str, message: str, conditions: Conditions, generation: int) -> Manifest:
-    """The whole status."""
+def study_status(
+    seen: Observation, found: Summary, phase: str, message: str, conditions: Conditions, generation: int
+) -> Manifest:
+    """The whole status.
+
+    Args:
+        seen: where the study stands.
+        found: the summary of that.
+        phase, message: in a word, and in a sentence.
+        conditions: of the study.
+        generation: of its spec that all this is about.
+    """
     plan = make_plan(seen.spec, seen.profile)
-    found = summarize(seen)
     finished = seen.state.finished
     lines = budget_lines(seen.spec.budget, seen.state, seen.now)
     status = HPOStudyStatus(
@@ -85,7 +93,7 @@ def study_status(seen: Observation, phase: str, message: str, conditions: Condit
         best_value="" if found.best is None or found.best.value is None else f"{found.best.value:.4g}",
         budget_used=_used(lines),
         trials=_counts(seen.state),
-        rungs=[_row(row, seen.state, plan) for row in found.rungs],
+        rungs=[_row(row) for row in found.rungs],
         best=_best(seen, found),
         budget=lines,
     )
@@ -150,8 +158,7 @@ def _counts(state: StudyState) -> TrialCounts:
     return TrialCounts(**counts)
 
 
-def _row(row: RungRow, state: StudyState, plan: Plan) -> RungStatus:
-    count = trust.correlation(state, row.rung)[1] if row.rung < plan.top else 0
+def _row(row: RungRow) -> RungStatus:
     return RungStatus(
         bracket=row.bracket,
         rung=row.rung,
@@ -167,7 +174,7 @@ def _row(row: RungRow, state: StudyState, plan: Plan) -> RungStatus:
         flops=row.flops,
         seconds=round(row.seconds, 3),
         rank_correlation=None if row.spearman is None else round(row.spearman, 4),
-        correlated_trials=count,
+        correlated_trials=row.correlated,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,11 +16,11 @@ from frostline_operator.engine.state import Run, RungResult, StudyState, Trial
 from frostline_operator.engine.summary import trial_state
 
 _MOST_WRITES = 25
-"""Of one tick; what is left comes with the next ones."""
+"""Of one study at a time; then it is another one's turn."""
 
 
 class TrialWriter:
-    """Keeps a study's HPOTrials like its state.
+    """Keeps a study's HPOTrials like its state. Shown by ticks, written by a publisher's thread.
 
     Args:
         api: where they are.
@@ -29,28 +30,48 @@ class TrialWriter:
     def __init__(self, api: Api, study: StudyRef) -> None:
         self._api = api
         self._study = study
+        self._wanted: tuple[StudyState, Plan] | None = None
         self._shown: dict[int, tuple[Trial, bool]] = {}
+        """What was written of each trial: compared by identity, since trials are immutable."""
         self._written: dict[int, Manifest] | None = None
         """Status as it is in the API server, by trial; None before the first look."""
+        self._writing = threading.Lock()
+        self._closed = False
 
-    def write(self, state: StudyState, plan: Plan) -> bool:
-        """Write what changed; True once nothing is left to write."""
-        busy = state.busy()
-        changed = [
+    def show(self, state: StudyState, plan: Plan) -> bool:
+        """What is to be written from now on; True if all of it is."""
+        self._wanted = (state.copy(), plan)
+        return not self._changed(state, state.busy())
+
+    def write(self) -> bool:
+        """Write some of what changed; True once nothing is left to write."""
+        with self._writing:
+            if self._closed or self._wanted is None:
+                return True
+            state, plan = self._wanted
+            busy = state.busy()
+            changed = self._changed(state, busy)
+            if not changed:
+                return True
+            written = self._read() if self._written is None else self._written
+            self._written = written
+            for trial in changed[:_MOST_WRITES]:
+                self._write(trial, state, plan, trial.index in busy, written)
+                self._shown[trial.index] = (trial, trial.index in busy)
+            return len(changed) <= _MOST_WRITES
+
+    def _changed(self, state: StudyState, busy: set[int]) -> list[Trial]:
+        unseen = (None, False)
+        return [
             trial
             for trial in state.trials.values()
-            if (shown := self._shown.get(trial.index)) is None
-            or shown[0] is not trial
-            or shown[1] != (trial.index in busy)
+            if (shown := self._shown.get(trial.index, unseen))[0] is not trial or shown[1] != (trial.index in busy)
         ]
-        if not changed:
-            return True
-        written = self._read() if self._written is None else self._written
-        self._written = written
-        for trial in changed[:_MOST_WRITES]:
-            self._write(trial, state, plan, trial.index in busy, written)
-            self._shown[trial.index] = (trial, trial.index in busy)
-        return len(changed) <= _MOST_WRITES
+
+    def close(self) -> None:
+        """Write no more: the study goes. Returns once nothing is being written."""
+        with self._writing:
+            self._closed = True
 
     def orphan(self) -> None:
         """Let the trials stay when the study goes."""

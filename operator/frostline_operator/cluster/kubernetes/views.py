@@ -161,6 +161,25 @@ def trimmed(pod: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def pod_digest(pod: Manifest) -> object:
+    """What of a pod is worth a look at its study: how far its container is, where it runs, and what keeps it."""
+    container, waits = _container(pod), _pod_condition(pod, "PodScheduled") or {}
+    return (
+        phase(pod),
+        container.get("state"),
+        pod.get("spec", {}).get("nodeName", ""),
+        pod.get("status", {}).get("podIP"),
+        pod["metadata"].get("deletionTimestamp"),
+        waits.get("status"),
+    )
+
+
+def job_digest(job: Manifest) -> object:
+    """What of a Job is worth a look at its study: not how many of its pods are active, which the pods say."""
+    said = [(c.get("type"), c.get("status")) for c in job.get("status", {}).get("conditions") or []]
+    return said, job.get("spec", {}).get("suspend"), job["metadata"].get("deletionTimestamp")
+
+
 def _container(pod: Manifest) -> Manifest:
     statuses = pod.get("status", {}).get("containerStatuses") or []
     found: Manifest = next((s for s in statuses if s.get("name") == names.CONTAINER), {})
