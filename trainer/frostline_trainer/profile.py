@@ -1,4 +1,4 @@
-"""What a model costs at each z: parameters and FLOPs, counted on tensors that have a shape but no content."""
+"""What a model costs at each z: parameters and FLOPs, counted on tensors that have a size and no content."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pydantic
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from frostline_trainer.contract import MemoryProfile, ModelProfile, ProfileSpec
 from frostline_trainer.data.open import data_shape
 from frostline_trainer.data.shape import DataShape
 from frostline_trainer.errors import StudyFault
 from frostline_trainer.families import build_network
+from frostline_trainer.knots import at_every_z
 from frostline_trainer.logs import log
+from frostline_trainer.memory.pretend import content_free
+from frostline_trainer.memory.simulate import without_weights
 from frostline_trainer.network import run_prefix
 from frostline_trainer.objective import training_loss
 from frostline_trainer.probe import probe
@@ -29,42 +32,41 @@ VERSION = 1
 def profile(spec: ProfileSpec) -> ModelProfile:
     """Count, for every z, what the prefix and the suffix cost per token (per sample for images and tables).
 
-    Model and data are on the meta device: nothing is allocated, whatever the model's size. FLOPs are those of matrix
-    products, convolutions and attention (`torch.utils.flop_counter`), of the very forward and backward pass that the
-    trainer runs at this z; element-wise work is not counted.
+    Nothing is computed and nothing allocated, whatever the model's size. FLOPs are those of matrix products,
+    convolutions and attention (`torch.utils.flop_counter`), of the very forward and backward pass that the trainer runs
+    at this z; element-wise work is not counted.
 
     Raises:
         StudyFault: the model or the data cannot be built.
     """
     shape = data_shape(spec.data, spec.training)
-    network = _build(spec, shape)
-    layers = network.layers
-    parameters: list[int] = []
-    prefix_flops: list[float] = []
-    suffix_flops: list[float] = []
-    for z in range(1, layers + 1):
-        if z == layers:  # built anew, since tied embeddings were untied below full depth
-            network = _build(spec, shape)
-        split = network.split(z)
-        suffix = split.suffixes[0].train()
-        with torch.device("meta"):
-            x, y = sample(shape, 2)
-            with FlopCounterMode(display=False) as forward:
-                features = run_prefix(split.prefix, x)
-            with FlopCounterMode(display=False) as both:
-                training_loss(suffix(features), y, 0.0).backward()  # type: ignore[no-untyped-call]
+    with content_free() as counter, sdpa_kernel(SDPBackend.MATH):
+        network = build_network(without_weights(spec.model), shape, 0)
+        layers = network.layers
         per = 2 * shape.tokens_per_sample
-        parameters.append(sum(p.numel() for p in suffix.trainable().values()))
-        prefix_flops.append(forward.get_total_flops() / per)
-        suffix_flops.append(both.get_total_flops() / per)
+
+        def count(z: int) -> tuple[float, ...]:
+            # At full depth a network built anew, since tied embeddings were untied below.
+            whole = build_network(without_weights(spec.model), shape, 0) if z == layers else network
+            split = whole.split(z)
+            suffix = split.suffixes[0].train()
+            x, y = sample(shape, 2)
+            before = counter.flops
+            features = run_prefix(split.prefix, x)
+            between = counter.flops
+            training_loss(suffix(features), y, 0.0).backward()  # type: ignore[no-untyped-call]
+            trained = sum(p.numel() for p in suffix.trainable().values())
+            return trained, (between - before) / per, (counter.flops - between) / per
+
+        rows = at_every_z(layers, count)
     training = spec.training
     return ModelProfile(
         hash=profile_hash(spec),
         layers=layers,
         unit=shape.unit,
-        parameters=parameters,
-        prefix_flops=prefix_flops,
-        suffix_flops=suffix_flops,
+        parameters=[round(row[0]) for row in rows],
+        prefix_flops=[row[1] for row in rows],
+        suffix_flops=[row[2] for row in rows],
         step_tokens=training.batch_size * training.accumulation * shape.tokens_per_sample,
     )
 
@@ -90,14 +92,6 @@ def profile_hash(spec: ProfileSpec) -> str:
         "training": [training.batch_size, training.accumulation, training.sequence_length],
     }
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _build(spec: ProfileSpec, shape: DataShape) -> Any:
-    model = spec.model.model_copy(update={"pretrained": None}) if spec.model.config.get("model_type") else spec.model
-    if model.family != "CausalLM" and model.pretrained:
-        model = model.model_copy(update={"pretrained": None})
-    with torch.device("meta"):
-        return build_network(model, shape, 0)
 
 
 def main(document: str, form: str, memory: Literal["cuda", "cpu", "none"] = "none") -> int:

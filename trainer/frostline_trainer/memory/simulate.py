@@ -2,33 +2,29 @@
 
 It is the trainer's own run: the same cut, pack, step, optimizer and evaluation (`pack.assemble`, `loop.advance`,
 `loop.evaluate`), so a change there changes the prediction by itself. Only three things are stand-ins: the weights and
-the data are fake tensors, whoever asks for a number (a loss, a step count) is told 1, and operators keep what CUDA's
-kernels keep (`semantics`).
+the data are hollow tensors, whoever asks for a number (a loss, a step count) is told 1 (`hollow`), and operators keep
+what CUDA's kernels keep (`semantics`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
-from unittest import mock
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-from frostline_trainer import member
 from frostline_trainer.contract import ModelSpec, ProfileSpec, RunSpec, TrialSpec
 from frostline_trainer.data.shape import DataShape
 from frostline_trainer.data.source import Pair, Source
 from frostline_trainer.families import build_network
 from frostline_trainer.loop import advance, evaluate
-from frostline_trainer.memory.eight_bit import build_for_simulation
 from frostline_trainer.memory.fit import Simulation
 from frostline_trainer.memory.limit import counting, on_device, on_host
-from frostline_trainer.memory.semantics import cuda_semantics, kernel_temporaries, plain_masks
+from frostline_trainer.memory.pretend import content_free
+from frostline_trainer.memory.semantics import cuda_semantics, kernel_temporaries
 from frostline_trainer.memory.tracker import CUDA_GRANULE, MemoryTracker, rounded
 from frostline_trainer.network import Network
 from frostline_trainer.pack import Pack, assemble
@@ -62,34 +58,6 @@ class ShapeSource(Source):
         return torch.zeros(count, *self.shape.input), torch.zeros(count, dtype=torch.long)
 
 
-class SimulatedTracker(MemoryTracker):  # type: ignore[no-untyped-call]
-    """Counts fake tensors, and answers in their stead where a number is asked for."""
-
-    def __torch_dispatch__(
-        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """A number is always 1: finite, not zero, and true."""
-        if func is torch.ops.aten._local_scalar_dense.default:
-            dtype = args[0].dtype
-            return 1.0 if dtype.is_floating_point else dtype is torch.bool or 1
-        return super().__torch_dispatch__(func, types, args, kwargs)
-
-
-class _Fakes(FakeTensorMode):  # type: ignore[no-untyped-call]
-    """A copied network stays in the same world of fakes; by default each copied tensor would get a world of its own."""
-
-    def __deepcopy__(self, memo: object) -> _Fakes:
-        return self
-
-
-def _tolist(tensor: Tensor) -> Any:
-    """`tolist` reads memory without asking an operator, so it is answered here: ones."""
-    answer: Any = 1.0
-    for size in reversed(tensor.shape):
-        answer = [answer] * size
-    return answer
-
-
 def simulate(
     spec: ProfileSpec,
     shape: DataShape,
@@ -115,10 +83,10 @@ def simulate(
         StudyFault: the model cannot be built or has no such z.
     """
     run = run_spec(spec, z, batch, trials)
-    tracker = SimulatedTracker(granule=granule, temporaries=kernel_temporaries if device == "cuda" else None)
-    with _fakes(), counting(tracker):
+    tracker = MemoryTracker(granule=granule, temporaries=kernel_temporaries if device == "cuda" else None)
+    with content_free(), counting(tracker):
         with on_host():
-            network = build_network(_without_weights(spec.model), shape, 0)
+            network = build_network(without_weights(spec.model), shape, 0)
             source = ShapeSource(shape, batch)
         # The optimizers' defaults look at the parameters, so CUDA's ways begin before the pack is put together.
         with cuda_semantics() if device == "cuda" else contextlib.nullcontext():
@@ -167,13 +135,13 @@ def run_spec(spec: ProfileSpec, z: int, batch: int, trials: int) -> RunSpec:
         tokens=2**40,
         horizon=2**40,
         trials=[TrialSpec(name=f"trial-{i}", training=training) for i in range(trials)],
-        model=_without_weights(spec.model),
+        model=without_weights(spec.model),
         data=spec.data,
         checkpoint="",
     )
 
 
-def _without_weights(model: ModelSpec) -> ModelSpec:
+def without_weights(model: ModelSpec) -> ModelSpec:
     """The same network from its config alone: a pretrained folder's weights are not read."""
     if model.pretrained is None:
         return model
@@ -189,56 +157,7 @@ _NOT_CONFIG = {"architectures", "transformers_version", "torch_dtype", "dtype", 
 
 def layers_of(spec: ProfileSpec, shape: DataShape) -> tuple[int, bool]:
     """L, and whether the network has convolutions."""
-    with _fakes(), counting(SimulatedTracker(record=False)), on_host():
-        network = build_network(_without_weights(spec.model), shape, 0)
+    with content_free(), counting(MemoryTracker(record=False)), on_host():
+        network = build_network(without_weights(spec.model), shape, 0)
         convolutional = any(isinstance(m, nn.modules.conv._ConvNd) for m in network.module().modules())
         return network.layers, convolutional
-
-
-def _deepcopy(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
-    """`copy.deepcopy` of a fake tensor, which PyTorch would do by way of its content."""
-    if id(tensor) not in memo:
-        copied = tensor.detach().clone()
-        memo[id(tensor)] = nn.Parameter(copied, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copied
-    return memo[id(tensor)]  # type: ignore[no-any-return]
-
-
-def _to(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
-    """`nn.Module.to` for fake parameters, which PyTorch would rather swap in place and cannot."""
-    _, dtype, _, _ = torch._C._nn._parse_to(*args, **kwargs)
-    if dtype is None:
-        return module
-    done: dict[int, Any] = {}
-    for part in module.modules():
-        for entries in (part._parameters, part._buffers):
-            for name, old in entries.items():
-                if old is None or not old.is_floating_point() or old.dtype == dtype:
-                    continue
-                if id(old) not in done:
-                    new = old.detach().to(dtype)
-                    new = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
-                    done[id(old)] = (old, new)  # the old one is kept, so that its id stays its own
-                entries[name] = done[id(old)][1]
-    return module
-
-
-@contextlib.contextmanager
-def _fakes() -> Iterator[None]:
-    """Everything made inside is fake, and nothing inside asks for what fakes do not have."""
-
-    def step(_scaler: object, optimizer: torch.optim.Optimizer, _state: object, *args: Any, **kwargs: Any) -> Any:
-        return optimizer.step(*args, **kwargs)  # as if no gradient had overflowed
-
-    with (
-        torch.random.fork_rng(devices=[]),
-        mock.patch.object(member, "build_optimizer", build_for_simulation),
-        mock.patch.object(nn.Module, "to", _to),
-        # It draws again until no value is out of bounds, which of values that do not exist is never said.
-        mock.patch.object(nn.init, "_no_grad_trunc_normal_", lambda tensor, *args, **kwargs: tensor),
-        mock.patch.object(Tensor, "__deepcopy__", _deepcopy),
-        mock.patch.object(Tensor, "tolist", _tolist),
-        mock.patch.object(torch.amp.GradScaler, "_maybe_opt_step", step),
-        plain_masks(),
-        _Fakes(),
-    ):
-        yield
