@@ -1,13 +1,16 @@
 """A real Prometheus that finds a cluster's pods through the Kubernetes API, as it would inside a cluster."""
 
+import base64
 import json
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,21 +22,61 @@ if TYPE_CHECKING:
     from frostcluster.client import Client
 
 
+@dataclass(frozen=True)
+class Protection:
+    """TLS and basic authentication, as Prometheus itself has them. Its one user is `reader`, of password `PASSWORD`."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+    USER = "reader"
+    PASSWORD = "open sesame"
+    _HASH = "$2b$04$Mtb7od6W8fkrStowfYPsb.BCYsf82/UXyRv/h28qtgz2KXmQrv2C."
+
+    def web_configuration(self) -> dict[str, Any]:
+        """Return the content of Prometheus's --web.config.file."""
+        files = {"cert_file": str(self.certificate), "key_file": str(self.key)}
+        return {"tls_server_config": files, "basic_auth_users": {self.USER: self._HASH}}
+
+    def header(self) -> str:
+        """Return the Authorization header of its user."""
+        return "Basic " + base64.b64encode(f"{self.USER}:{self.PASSWORD}".encode()).decode()
+
+
 class Prometheus:
     """One Prometheus. It can be stopped, crashed, and started with or without its memory."""
 
-    def __init__(self, client: "Client", name: str, configuration: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        client: "Client",
+        name: str,
+        configuration: dict[str, Any],
+        protection: Protection | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
+        # host: an address of this machine; pods reach that of the cluster's bridge only
         self._client = client
         self._process = f"prometheus-{name}"
         self._folder = client.processes.logs.parent / self._process
         self._configuration = configuration
-        self._address = f"127.0.0.1:{_free_port()}"
-        self.url = f"http://{self._address}"
+        self._protection = protection
+        self._address = f"{host}:{_free_port()}"
+        self.url = f"{'https' if protection else 'http'}://{self._address}"
+
+    def configure(self, configuration: dict[str, Any]) -> None:
+        """What it does from its next start on: for a target that must know its address first."""
+        self._configuration = configuration
 
     def start(self) -> None:
         """Start it and wait until it answers."""
         self._folder.mkdir(exist_ok=True)
         self.configuration_file.write_text(json.dumps(self._configuration, indent=1))
+        web: list[str] = []
+        if self._protection is not None:
+            file = self._folder / "web.json"
+            file.write_text(json.dumps(self._protection.web_configuration()))
+            web = [f"--web.config.file={file}"]
         self._client.processes.start(
             self._process,
             [
@@ -42,14 +85,14 @@ class Prometheus:
                 f"--storage.tsdb.path={self._folder / 'data'}",
                 f"--web.listen-address={self._address}",
                 "--web.enable-lifecycle",
+                *web,
             ],
         )
 
         def ready() -> bool:
             self._client.processes.require([self._process])
             try:
-                with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5) as answer:
-                    return bool(answer.status == 200)
+                return self._get("/-/ready") is not None
             except (urllib.error.URLError, OSError):
                 return False
 
@@ -74,15 +117,22 @@ class Prometheus:
     def query(self, expression: str) -> list[dict[str, Any]]:
         """Evaluate an expression now; return the samples."""
         parameters = urllib.parse.urlencode({"query": expression})
-        with urllib.request.urlopen(f"{self.url}/api/v1/query?{parameters}", timeout=10) as answer:
-            result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+        result: list[dict[str, Any]] = json.loads(self._get(f"/api/v1/query?{parameters}"))["data"]["result"]
         return result
 
     def targets(self) -> list[dict[str, Any]]:
         """Return what it scrapes at the moment."""
-        with urllib.request.urlopen(f"{self.url}/api/v1/targets?state=active", timeout=10) as answer:
-            targets: list[dict[str, Any]] = json.load(answer)["data"]["activeTargets"]
+        targets: list[dict[str, Any]] = json.loads(self._get("/api/v1/targets?state=active"))["data"]["activeTargets"]
         return targets
+
+    def _get(self, path: str) -> bytes:
+        request = urllib.request.Request(f"{self.url}{path}")
+        context = None
+        if self._protection is not None:
+            request.add_header("Authorization", self._protection.header())
+            context = ssl.create_default_context(cafile=str(self._protection.authority))
+        with urllib.request.urlopen(request, timeout=10, context=context) as answer:
+            return bytes(answer.read())
 
 
 def pod_discovery(
