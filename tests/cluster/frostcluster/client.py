@@ -10,7 +10,7 @@ from frostcluster import build
 from frostcluster.errors import ClusterError
 from frostcluster.kwok import Kwok
 from frostcluster.processes import Processes, eventually
-from frostcluster.prometheus import Prometheus, pod_discovery
+from frostcluster.prometheus import Prometheus, Protection, pod_discovery
 
 Manifest = dict[str, Any]
 
@@ -57,9 +57,11 @@ class Client:
         if not eventually(condition, seconds, 0.3):
             raise ClusterError(f"after {seconds:.0f} s still not so: {what}")
 
-    def prometheus(self, name: str = "main", configuration: Manifest | None = None) -> Prometheus:
+    def prometheus(
+        self, name: str = "main", configuration: Manifest | None = None, protection: Protection | None = None
+    ) -> Prometheus:
         """Start a Prometheus; it scrapes the default namespace's pods at their `metrics` port unless told otherwise."""
-        server = Prometheus(self, name, configuration or pod_discovery(self.kubeconfig))
+        server = Prometheus(self, name, configuration or pod_discovery(self.kubeconfig), protection)
         server.start()
         return server
 
