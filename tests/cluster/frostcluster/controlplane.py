@@ -1,5 +1,6 @@
 """etcd, the API server, the controllers, the scheduler and the cluster's DNS, as processes of the host."""
 
+import json
 import signal
 import ssl
 import urllib.error
@@ -26,6 +27,8 @@ class ControlPlane:
         self.authority = Authority(folder / "pki")
         self.admin_kubeconfig = folder / "kubeconfig"
         self.server = f"https://{network.host_address}:6443"
+        self.audit_log = folder / "audit.log"
+        """One JSON document a line for each request of a service account outside kube-system."""
         self._folder = folder
         self._network = network
         self._processes = processes
@@ -87,7 +90,10 @@ class ControlPlane:
                 "--service-account-issuer=https://kubernetes.default.svc",
                 f"--service-cluster-ip-range={network.services}",
                 "--authorization-mode=Node,RBAC",
-                "--enable-admission-plugins=NodeRestriction",
+                # The second as on OpenShift: who makes an object that blocks the end of its owner must be allowed to
+                "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement",
+                f"--audit-policy-file={self._audit_policy()}",
+                f"--audit-log-path={self.audit_log}",
                 "--allow-privileged=true",
                 "--enable-aggregator-routing=true",  # webhooks are called at pod addresses: no kube-proxy on the host
                 # Asked to stop, it would wait a minute for watches that nobody ends
@@ -97,6 +103,17 @@ class ControlPlane:
             ],
         )
         self.wait_ready()
+
+    def _audit_policy(self) -> Path:
+        """What installed programs ask for, and nothing of Kubernetes' own."""
+        rules = [
+            {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
+            {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
+        ]
+        policy = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": rules}
+        file = self._folder / "audit-policy.json"
+        file.write_text(json.dumps(policy))
+        return file
 
     def stop_api_server(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop the API server; etcd and all others stay."""

@@ -16,7 +16,7 @@ PAUSE = "localhost/pause:1"
 HOSTROOT = "localhost/hostroot:1"
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass
@@ -25,6 +25,8 @@ class Image:
 
     reference: str
     command: list[str] = field(default_factory=list)
+    entrypoint: list[str] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
     folders: dict[str, int] = field(default_factory=dict)  # path -> mode
     links: dict[str, str] = field(default_factory=dict)  # path -> target
     files: dict[str, Path] = field(default_factory=dict)  # path -> file on this machine
@@ -35,7 +37,11 @@ class Image:
         config = {
             "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
             "os": "linux",
-            "config": {"Env": [_PATH], "Cmd": self.command or None},
+            "config": {
+                "Env": [f"{name}={value}" for name, value in {"PATH": _PATH, **self.variables}.items()],
+                "Entrypoint": self.entrypoint or None,
+                "Cmd": self.command or None,
+            },
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
             "history": [{"created_by": "frostcluster"}],
         }

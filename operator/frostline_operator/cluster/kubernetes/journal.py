@@ -136,10 +136,14 @@ class Journal:
         if _SQUEEZED in _binary(self._chunk):
             return
         squeezed = gzip.compress(json.dumps(condensed(records_of(self._chunk))).encode(), 6)
-        body = {key: value for key, value in self._chunk.items() if key != "data"}
-        body["binaryData"] = {_SQUEEZED: base64.b64encode(squeezed).decode()}
+        metadata = self._chunk["metadata"]
+        body: Manifest = {
+            "metadata": {"resourceVersion": metadata["resourceVersion"]},
+            "data": None,
+            "binaryData": {_SQUEEZED: base64.b64encode(squeezed).decode()},
+        }
         try:
-            self._api.replace(CONFIG_MAPS, self._study.namespace, body)
+            self._api.patch(CONFIG_MAPS, self._study.namespace, metadata["name"], body)
         except ApiError as error:
             if error.status in (404, 409):
                 raise StaleError(str(error)) from error
