@@ -10,6 +10,7 @@ _EPILOG = """\
 run      reads one RunSpec document from FROSTLINE_RUN (JSON, or @/path/to/file), trains its trials, serves /metrics,
          and writes a RunResult to FROSTLINE_RESULT (by default the Kubernetes termination log).
          Exit codes: 0 done, 42 out of device memory, 43 the study is at fault, 143 stopped with a checkpoint.
+clean    removes checkpoints of one study: those that are named, or all of them.
 profile  prints what a model costs at each number of trainable layers, without training or allocating it.
 
 examples:
@@ -40,7 +41,15 @@ def main(arguments: list[str] | None = None) -> int:
         default="cuda",
         help="whose memory to foretell: a GPU's, a CPU run's with a declared limit, or none (default: cuda)",
     )
+    clean = commands.add_parser("clean", help="remove checkpoints of a study that nobody needs any more")
+    clean.add_argument("root", help="the study's folder or URL")
+    clean.add_argument("--study-uid", required=True, help="of the study; the folder's name must end with its start")
+    clean.add_argument("--only", help="JSON list of checkpoints below the root (default: all)")
     parsed = parser.parse_args(arguments)
+    if parsed.command == "clean":
+        from frostline_trainer.clean import main as remove
+
+        return remove(parsed.root, parsed.study_uid, parsed.only)
     if parsed.command == "run":
         from frostline_trainer.run import main as run
 

@@ -347,7 +347,7 @@ class RunSpec(Section):
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 4
     """Validation passes spread evenly over the run's tokens, the last one at its end."""
     checkpoint: str
-    """Folder or fsspec URL under which checkpoints are written, one folder per trial and rung."""
+    """Folder or fsspec URL under which checkpoints are written; see `checkpoint_folder`."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9090
     """0 lets the system choose; the port is then in the log's first line and in `metricsFile`."""
     metrics_file: str | None = None
@@ -368,6 +368,19 @@ class RunSpec(Section):
         names = [trial.name for trial in self.trials]
         if len(set(names)) != len(names):
             yield ("trials",), "trial names within a run must differ"
+
+
+CHECKPOINT_FOLDER = r"[a-z0-9][-a-z0-9.]*/rung-[0-9]+-[A-Za-z0-9]+"
+"""What `checkpoint_folder` makes, as a regular expression."""
+
+
+def checkpoint_folder(trial: str, rung: int, run: str) -> str:
+    """Where a run keeps a trial's checkpoint, relative to the study's folder.
+
+    Each attempt has a folder of its own, by the number at the end of its run's name: one that was given up, on a node
+    that does not answer, may still be writing while the next one trains.
+    """
+    return f"{trial}/rung-{rung}-{run.rpartition('-')[2]}"
 
 
 # --- out: the result --------------------------------------------------------------------------------------------------

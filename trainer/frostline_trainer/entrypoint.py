@@ -21,7 +21,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from frostline_trainer.checkpoint import Checkpoint, copy_into, load_checkpoint, save_checkpoint
-from frostline_trainer.contract import DataSpec, Reason, RunSpec, Scalar, TrainingSpec, TrialResult, TrialSpec
+from frostline_trainer.contract import (
+    DataSpec,
+    Reason,
+    RunSpec,
+    Scalar,
+    TrainingSpec,
+    TrialResult,
+    TrialSpec,
+    checkpoint_folder,
+)
 from frostline_trainer.errors import StudyFault
 from frostline_trainer.families.vision import cut
 from frostline_trainer.families.weights import estimate_statistics
@@ -145,7 +154,7 @@ class Trial:
     def _result(self, reason: Reason) -> TrialResult:
         folder, size = None, 0
         if reason != "Diverged" and self._suffix is not None:
-            folder = f"{self.name}/rung-{self._run.rung}"
+            folder = checkpoint_folder(self.name, self._run.rung, self._run.run)
             state = optimizer_state(self._optimizer, self._suffix.trainable()) if self._optimizer else {}
             checkpoint = Checkpoint(self.layers, 0, self._seen, self._suffix.state(), state)
             size = save_checkpoint(self._place.store, folder, checkpoint)

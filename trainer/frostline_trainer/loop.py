@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 
 from frostline_trainer.checkpoint import save_checkpoint
-from frostline_trainer.contract import TrialResult
+from frostline_trainer.contract import TrialResult, checkpoint_folder
 from frostline_trainer.errors import StudyFault
 from frostline_trainer.logs import log
 from frostline_trainer.member import Member
@@ -139,7 +139,7 @@ def finish(pack: Pack, store: Store, metrics: RunMetrics, member: Member) -> Tri
     folder: str | None = None
     size = 0
     if member.reason != "Diverged":
-        folder = f"{member.spec.name}/rung-{pack.spec.rung}"
+        folder = checkpoint_folder(member.spec.name, pack.spec.rung, pack.spec.run)
         with on_host():
             size = save_checkpoint(store, folder, member.checkpoint(pack.spec.layers, tokens))
     member.release()

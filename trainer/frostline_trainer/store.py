@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,19 @@ class Store:
                 self._remote.rm_file(f"{self._root}/{name}")
             return
         Path(self._root, name).unlink(missing_ok=True)
+
+    def remove_folder(self, name: str) -> bool:
+        """Remove a folder and all in it, the root itself for an empty name; False where there was none."""
+        where = f"{self._root}/{name}".rstrip("/")
+        if self._remote is not None:
+            if not self._remote.exists(where):
+                return False
+            self._remote.rm(where, recursive=True)
+            return True
+        if not Path(where).is_dir():
+            return False
+        shutil.rmtree(where)
+        return True
 
     def list(self, folder: str) -> list[str]:
         """Names of the files directly in a folder; none where there is no such folder."""

@@ -12,10 +12,11 @@ from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.cluster.protocol import Cluster, RunView, Store
 from frostline_operator.engine.actions import Action, FailTrial, Finish, Promote, StopRun, Wait
 from frostline_operator.engine.budget import price_per_second, remaining
+from frostline_operator.engine.leftovers import leftovers
 from frostline_operator.engine.plan import make_plan
 from frostline_operator.engine.reconcile import Disagreement, Patience, agree, at_rung, decide, disagreements
 from frostline_operator.engine.runspec import run_spec
-from frostline_operator.engine.state import Observation, Run, RunState, StudyState
+from frostline_operator.engine.state import Finished, Observation, Run, RunState, StudyState, Trial
 from frostline_operator.engine.tick import advance
 from frostline_operator.engine.transition import RunEnded, apply, book, settle
 from frostline_trainer.contract import ModelProfile, RunResult
@@ -53,6 +54,8 @@ class StudyLoop:
         self.clock = clock
         self.state: StudyState = store.load()
         self.waiting_for: str | None = None
+        self._swept: tuple[dict[int, Trial], Finished | None] | None = None
+        """What the last sweep was about."""
 
     def observe(self) -> Observation:
         """What the engine is shown."""
@@ -76,6 +79,9 @@ class StudyLoop:
         self.waiting_for = next((a.reason for a in actions if isinstance(a, Wait)), None) or self._awaits()
         self.store.save(self.state)
         self._act()
+        if self._swept != (known := (self.state.trials, self.state.finished)):
+            self.cluster.sweep(leftovers(self.state))
+            self._swept = (dict(known[0]), known[1])
         return actions
 
     def interrupt(self) -> None:

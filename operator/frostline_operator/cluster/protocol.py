@@ -53,6 +53,9 @@ class Cluster(Protocol):
     def late_samples(self, runs: Sequence[Run]) -> Mapping[str, Sequence[Sample]]:
         """Values seen since the last call of runs that have ended, by run."""
 
+    def sweep(self, folders: Sequence[str]) -> None:
+        """Remove checkpoints that nobody needs any more, those that are gone already included; it may take a while."""
+
     def run_settings(self, run: Run) -> RunSettings:
         """The parts of a run's document that only the place knows."""
 

@@ -272,7 +272,7 @@ def make_registry(operator: Operator) -> kopf.OperatorRegistry:
         except ApiError as error:
             raise kopf.TemporaryError(str(error), delay=_DELETE_SECONDS) from error
         if left:
-            raise kopf.TemporaryError(f"{left} pods write their checkpoints", delay=_DELETE_SECONDS)
+            raise kopf.TemporaryError(f"{left} pods write or remove checkpoints", delay=_DELETE_SECONDS)
 
     return registry
 

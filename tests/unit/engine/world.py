@@ -18,7 +18,7 @@ from frostline_operator.engine.reconcile import Patience, decide
 from frostline_operator.engine.state import MemoryClass, Observation, Run, RunState, StudyState
 from frostline_operator.engine.tick import advance
 from frostline_operator.engine.transition import RunEnded, apply, book, settle
-from frostline_trainer.contract import ExitCode, ModelProfile, RunResult, TrialResult
+from frostline_trainer.contract import ExitCode, ModelProfile, RunResult, TrialResult, checkpoint_folder
 
 LAYERS = 10
 PROFILE = ModelProfile(
@@ -184,7 +184,7 @@ class World:
                     reason="Diverged" if diverged else reason,
                     objective=value,
                     tokens=tokens,
-                    checkpoint=f"{run.name}/{index}" if tokens else None,
+                    checkpoint=checkpoint_folder(self.state.trials[index].name, run.rung, run.name) if tokens else None,
                 )
             )
         result = RunResult(

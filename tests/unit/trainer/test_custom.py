@@ -115,7 +115,7 @@ def test_a_custom_trial_continues_with_more_layers_thawed(tmp_path: Path) -> Non
     assert second.tokens == 160 and second.reason == "Completed"
     from safetensors.torch import load_file
 
-    state = load_file(next((tmp_path / "a/rung-1").glob("optimizer-*")))
+    state = load_file(next((tmp_path / "a/rung-1-r").glob("optimizer-*")))
     steps = {name: int(t) for name, t in state.items() if name.endswith("step")}
     assert steps["units.2.weight/step"] == 20 and steps["units.0.linear.weight/step"] == 10
 

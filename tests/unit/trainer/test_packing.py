@@ -137,5 +137,5 @@ def test_accumulation_makes_one_step_of_several_micro_batches(tmp_path: Path) ->
     """Two micro-batches of 4 give the gradient of one batch of 8 with the same sequences."""
     spec = run_spec("CausalLM", [trial("CausalLM", "a", accumulation=2)], 2, 4, tmp_path)
     result = evaluate(spec)["a"]
-    state = json.loads((tmp_path / "a/rung-0/state.json").read_text())
+    state = json.loads((tmp_path / "a/rung-0-run/state.json").read_text())
     assert state["step"] == 2 and result.tokens == 4 * 128

@@ -87,12 +87,12 @@ def test_thawing_keeps_optimizer_state_and_starts_new_layers_fresh(name: str, tm
     spec = run_spec("MLP", [trial("MLP", "a", first, 1, **settings)], 3, 6, tmp_path, rung=1)
     pack = build_pack(spec, torch.device("cpu"), Store(str(tmp_path)))
     member = pack.members[0]
-    known = load_file(next((tmp_path / "a/rung-0").glob("optimizer-*")))
+    known = load_file(next((tmp_path / "a/rung-0-run").glob("optimizer-*")))
     loaded = {n: t for n, t in optimizer_state(member._optimizer, member.suffix.trainable()).items() if n in known}
     assert loaded.keys() == known.keys() and all(torch.equal(loaded[n], known[n]) for n in known)
     assert all(name.startswith("units.3.") for name in known)
     train(pack, Store(str(tmp_path)), RunMetrics(spec, 3), lambda: False)
-    later = load_checkpoint(Store(str(tmp_path)), "a/rung-1").optimizer
+    later = load_checkpoint(Store(str(tmp_path)), "a/rung-1-run").optimizer
     if name != "SGD":
         assert later["units.3.weight/step"].item() == 6 and later["units.1.0.weight/step"].item() == 2
 
@@ -148,11 +148,11 @@ def test_a_checkpoint_holds_the_trainable_part_only_and_tells_its_size(tmp_path:
     sizes = {}
     for z in (1, 5):
         result = evaluate(run_spec("CausalLM", [trial("CausalLM", "a")], z, 2, tmp_path / str(z)))["a"]
-        files = list((tmp_path / str(z) / "a/rung-0").iterdir())
+        files = list((tmp_path / str(z) / "a/rung-0-run").iterdir())
         assert {f.suffix for f in files} == {".safetensors", ".json"}
         assert result.checkpoint_bytes == sum(f.stat().st_size for f in files)
         sizes[z] = result.checkpoint_bytes
-    names = load_checkpoint(Store(str(tmp_path / "1")), "a/rung-0").weights
+    names = load_checkpoint(Store(str(tmp_path / "1")), "a/rung-0-run").weights
     assert set(names) == {"transformer.ln_f.weight", "transformer.ln_f.bias", "lm_head.weight"}
     assert sizes[1] < sizes[5] / 4
 
@@ -179,15 +179,15 @@ def test_a_checkpoint_of_more_layers_or_of_nothing_is_refused(tmp_path: Path) ->
     first = evaluate(run_spec("MLP", [trial("MLP", "a")], 3, 2, tmp_path))["a"]
     with pytest.raises(StudyFault, match=r"of more layers than this run trains"):
         evaluate(run_spec("MLP", [trial("MLP", "a", first, 3)], 1, 4, tmp_path, rung=1))
-    (tmp_path / "a/rung-0/state.json").unlink()
-    with pytest.raises(StudyFault, match="no whole checkpoint in a/rung-0"):
+    (tmp_path / "a/rung-0-run/state.json").unlink()
+    with pytest.raises(StudyFault, match="no whole checkpoint in a/rung-0-run"):
         evaluate(run_spec("MLP", [trial("MLP", "a", first, 3)], 3, 4, tmp_path, rung=1))
 
 
 def test_a_checkpoint_that_replaces_another_leaves_no_stale_files(tmp_path: Path) -> None:
     for steps in (2, 4):
         evaluate(run_spec("MLP", [trial("MLP", "a")], 1, steps, tmp_path))
-    names = sorted(p.name for p in (tmp_path / "a/rung-0").iterdir())
+    names = sorted(p.name for p in (tmp_path / "a/rung-0-run").iterdir())
     assert names == ["optimizer-4.safetensors", "state.json", "weights-4.safetensors"]
 
 
@@ -211,7 +211,7 @@ def test_the_rungs_tokens_are_reported_to_the_token(tmp_path: Path) -> None:
     spec = run_spec("CausalLM", [trial("CausalLM", "a")], 1, 1, tmp_path).model_copy(update={"tokens": 300})
     result = evaluate(spec)["a"]
     assert result.tokens == 300
-    assert json.loads((tmp_path / "a/rung-0/state.json").read_text())["step"] == 3
+    assert json.loads((tmp_path / "a/rung-0-run/state.json").read_text())["step"] == 3
 
 
 def test_metrics_agree_with_their_definitions() -> None:

@@ -66,6 +66,8 @@ class KubernetesCluster:
         self.spec = spec
         self.troubles: dict[str, Trouble] = {}
         """Runs that do not run, and why, as of the last look."""
+        self.leftovers: Sequence[str] = ()
+        """Checkpoints that may go."""
         self._api, self._caches, self._fleet, self._scores = api, caches, fleet, scores
         self._settings = settings
         self._refusals: dict[str, _Refusal] = {}
@@ -243,6 +245,10 @@ class KubernetesCluster:
             return
         self._api.delete(JOBS, self.study.namespace, job["metadata"]["name"], "Foreground")
 
+    def sweep(self, folders: Sequence[str]) -> None:
+        """Remembered here; pods remove them, see `Sweeper`."""
+        self.leftovers = folders
+
     def untidy(self) -> bool:
         """Whether Jobs are left that `tidy` will have to see to."""
         return bool(self._caches.jobs(self.study.uid))
@@ -263,10 +269,10 @@ class KubernetesCluster:
     def stop_all(self) -> int:
         """Delete every Job of the study; returns how many of its pods are still there."""
         for job in self._caches.jobs(self.study.uid):
-            if not job["metadata"].get("deletionTimestamp"):
+            if _runs(job) and not job["metadata"].get("deletionTimestamp"):
                 self._api.delete(JOBS, self.study.namespace, job["metadata"]["name"], "Foreground")
-        alive = [p for p in self._caches.pods(self.study.uid) if views.phase(p) not in ("Succeeded", "Failed")]
-        return len(alive)
+        pods = [pod for pod in self._caches.pods(self.study.uid) if _runs(pod)]
+        return sum(1 for pod in pods if views.phase(pod) not in ("Succeeded", "Failed"))
 
     def _forget(self, run: str) -> None:
         self._scores.forget(run)
@@ -276,6 +282,11 @@ class KubernetesCluster:
 
     def _is_ours(self, job: Manifest) -> bool:
         return bool((job["metadata"].get("labels") or {}).get(names.STUDY_UID) == self.study.uid)
+
+
+def _runs(item: Manifest) -> bool:
+    """Whether a Job or pod is of a run, or of what runs need; not one that cleans up."""
+    return bool(item["metadata"]["labels"].get(names.COMPONENT) != "cleanup")
 
 
 def known_name(job: Manifest) -> str:

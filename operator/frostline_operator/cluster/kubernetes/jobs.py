@@ -7,9 +7,10 @@ replaced its pod would train the same tokens again, from the old checkpoint and 
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from frostline_operator.api.study import PodTemplate
@@ -93,6 +94,29 @@ def build_profile_job(
     pod = _pod(settings, ["profile", document, "--format", "json", "--memory", memory], {"CUDA_VISIBLE_DEVICES": ""})
     made = _templated(pod, settings, template)
     return _job(study, name, names.labels(study.name, study.uid, "profile"), made)
+
+
+def build_clean_job(
+    study: StudyRef,
+    name: str,
+    where: str,
+    only: Sequence[str] | None,
+    settings: OperatorSettings,
+    template: PodTemplate,
+) -> Manifest:
+    """The Job that removes checkpoints: some of them, or the study's whole folder when it goes.
+
+    It waits in no queue: what it frees is worth more than what it takes. The last one outlives the study.
+    """
+    chosen = [] if only is None else ["--only", json.dumps(list(only))]
+    pod = _pod(settings, ["clean", where, "--study-uid", study.uid, *chosen], {"CUDA_VISIBLE_DEVICES": ""})
+    pod["spec"]["activeDeadlineSeconds"] = settings.cleanup_seconds
+    made = _templated(pod, settings, template)
+    job = _job(replace(study, labels={}), name, names.labels(study.name, study.uid, "cleanup"), made)
+    if only is None:
+        del job["metadata"]["ownerReferences"]
+        job["spec"]["ttlSecondsAfterFinished"] = settings.cleanup_seconds
+    return job
 
 
 def _document(spec: RunSpec) -> str:

@@ -64,6 +64,9 @@ class OperatorSettings(Section):
     """How long a trainer waits for its last values to be read; it is released as soon as they were."""
     grace_seconds: Annotated[int, Field(ge=1)] = 60
     """Between a trainer's SIGTERM and its end: time to write checkpoints."""
+    cleanup_seconds: Annotated[int, Field(ge=0)] = 120
+    """How long a Job may take that removes checkpoints nobody needs any more, and how long the deletion of a study
+    waits for it. 0 keeps all checkpoints."""
     keep_jobs_seconds: Annotated[int, Field(ge=0)] = 300
     """How long Jobs of ended runs stay, for their logs."""
     prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)

@@ -30,6 +30,7 @@ from frostline_operator.cluster.kubernetes.scores import Scores
 from frostline_operator.cluster.kubernetes.settings import Memory, OperatorSettings
 from frostline_operator.cluster.kubernetes.status import Conditions
 from frostline_operator.cluster.kubernetes.store import KubernetesStore
+from frostline_operator.cluster.kubernetes.sweeping import Sweeper, template_of
 from frostline_operator.cluster.kubernetes.trials import TrialWriter
 from frostline_operator.cluster.kubernetes.watching import Watcher
 from frostline_operator.cluster.loop import StudyLoop
@@ -78,6 +79,7 @@ class StudyController:
         self._journal = Journal(shared.api, self.study)
         self._store = KubernetesStore(self._journal, self._recorder)
         self._trials = TrialWriter(shared.api, self.study)
+        self._sweeper = Sweeper(shared.api, shared.caches, self.study, shared.settings, self._recorder)
         self._board = Board(shared.api, self.study, self._recorder, dict(body.get("status") or {}))
         self._scores = Scores(self.study, shared.watcher, shared.asker, shared.settings)
         self._spec: HPOStudySpec | None = None
@@ -114,12 +116,14 @@ class StudyController:
             return 0.5
 
     def delete(self, body: Manifest) -> int:
-        """Stop everything of a study that is to go. Returns how many pods are still writing their checkpoints."""
+        """Stop everything of a study that is to go. Returns how many pods there still are, cleaning up included."""
         with self._lock:  # a tick under way must not start what is just being stopped
             self._going = True
         self._trials.close()
         left = self._any_cluster().stop_all()
-        if left == 0 and (body["metadata"].get("annotations") or {}).get(names.KEEP_TRIALS) == "true":
+        if left == 0 and not self._cleaned(body):
+            return 1
+        if left == 0 and _keeps(body, names.KEEP_TRIALS):
             self._trials.orphan()
         if left == 0:
             self._shared.fleet.forget(self.study.uid)
@@ -127,6 +131,14 @@ class StudyController:
             if self._shared.asker is not None:
                 self._shared.asker.forget(self.study.uid)
         return left
+
+    def _cleaned(self, body: Manifest) -> bool:
+        """Whether nothing is left of its checkpoints, or they are to stay."""
+        if self._shared.settings.cleanup_seconds == 0 or _keeps(body, names.KEEP_CHECKPOINTS):
+            return True
+        if not (self._loop.state if self._loop is not None else self._store.load()).runs:
+            return True
+        return self._sweeper.remove_all(template_of(body), time.time())
 
     # --- one round ---
 
@@ -154,6 +166,8 @@ class StudyController:
         loop.tick()
         self._shared.fleet.settle(self.study.uid, self._spec, loop.state)
         cluster.tidy(loop.state)
+        keeps = _keeps(body, names.KEEP_CHECKPOINTS)
+        swept = keeps or self._sweeper.sweep(cluster.leftovers, loop.done, self._spec.template, now)
         if not self._trials.show(loop.state, make_plan(self._spec, loop.profile)):
             over = loop.state.finished is not None
             self._shared.publisher.submit(self._trials, at_once=over)
@@ -163,7 +177,7 @@ class StudyController:
         if cluster.hurried:
             return 0.0
         if loop.done:
-            return _IDLE_SECONDS if not cluster.untidy() else 1.0
+            return _IDLE_SECONDS if swept and not cluster.untidy() else 1.0
         if self._spec.suspend and not loop.state.active_runs:
             return _IDLE_SECONDS
         return self._shared.settings.tick_seconds
@@ -263,3 +277,8 @@ class StudyController:
         self._loaded = False
         self._loop = None
         self._checked = -1
+
+
+def _keeps(body: Manifest, annotation: str) -> bool:
+    """Whether a study's annotation says that something of it is to stay."""
+    return bool((body["metadata"].get("annotations") or {}).get(annotation) == "true")

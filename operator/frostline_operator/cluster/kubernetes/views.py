@@ -130,6 +130,11 @@ def is_over(job: Manifest) -> bool:
     return _condition(job, "Complete") is not None or _condition(job, "Failed") is not None
 
 
+def succeeded(job: Manifest) -> bool:
+    """Whether a Job has ended well."""
+    return _condition(job, "Complete") is not None
+
+
 def address(pod: Manifest, port: int) -> str | None:
     """Where the pod's metrics are, None while it has no address or does not run."""
     ip = pod.get("status", {}).get("podIP")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import time
@@ -167,6 +168,11 @@ class LocalCluster:
         told = self._told.setdefault(run.name, time.monotonic())
         overdue = time.monotonic() - told > KILL_AFTER_SECONDS
         processes.send(files, signal.SIGKILL if overdue else signal.SIGTERM)
+
+    def sweep(self, folders: Sequence[str]) -> None:
+        """Remove their folders."""
+        for folder in folders:
+            shutil.rmtree(self._files.checkpoints / folder, ignore_errors=True)
 
     def release(self, run: Run) -> None:
         """POST /release."""
