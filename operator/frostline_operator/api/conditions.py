@@ -27,7 +27,8 @@ class StatusCondition(Section):
     """One statement about an object, in the form that `kubectl wait --for=condition=...` understands."""
 
     type: Annotated[str, Field(min_length=1, max_length=316)]
-    """Studies: Accepted, Profiled, Progressing, Complete, Failed, FidelityUntrusted."""
+    """Studies: Accepted, Profiled, Progressing, Complete, Failed, FidelityUntrusted, FidelityReduced, RunsBlocked,
+    MetricsAvailable."""
     status: Literal["True", "False", "Unknown"]
     reason: Annotated[str, Field(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", max_length=1024)]
     """One word for programs."""

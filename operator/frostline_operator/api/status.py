@@ -113,4 +113,5 @@ class HPOStudyStatus(Section):
     best: BestTrial | None = None
     budget: Annotated[list[BudgetLine], Field(max_length=5)] = Field(default_factory=list)
     conditions: Annotated[list[StatusCondition], Field(max_length=32)] = Field(default_factory=list)
-    """Accepted, Profiled, Progressing, Complete, Failed, FidelityUntrusted."""
+    """Accepted, Profiled, Progressing, Complete, Failed, RunsBlocked, MetricsAvailable, FidelityUntrusted,
+    FidelityReduced."""

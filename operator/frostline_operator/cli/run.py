@@ -32,6 +32,8 @@ def run_study(manifest: Path, folder: Path | None, declared: list[str], plain: b
         else:
             words = "continues" if session.resumed else "begins"
             console.print(f"The study {words} in {folder} on {devices.describe(session.devices)}.", highlight=False)
+            if study.spec.metrics.source == "Prometheus":
+                console.print("On one machine the trainers are read directly, without Prometheus.", highlight=False)
         view: View = PlainView(session, console) if plain or not console.is_terminal else LiveView(session, console)
         with view:
             interrupted = _drive(session, view, stop)
