@@ -28,7 +28,7 @@
   verbs: [get, list, create, patch]
 - apiGroups: [""]
   resources: [events]
-  verbs: [list, create]
+  verbs: [list, watch, create]
 {{- end }}
 
 {{/* What it reads of the whole cluster: GPUs, and who has them */}}

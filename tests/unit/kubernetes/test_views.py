@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from frostline_operator.cluster.kubernetes.views import address, has_ended, trimmed, trouble, view
+from frostline_operator.cluster.kubernetes.views import address, given_up, has_ended, trimmed, trouble, view
 from frostline_operator.engine.state import Amounts, Run, RunState
 from frostline_trainer.contract import ExitCode, RunResult, TrialResult
 
@@ -166,3 +166,26 @@ def test_a_trainer_that_is_done_has_ended_before_its_pod_says_so() -> None:
     assert has_ended(pod("Running", ended()))
     assert has_ended(pod("Failed"))
     assert not has_ended(pod("Running", RUNNING))
+
+
+def test_a_run_on_a_silent_node_is_given_up_after_a_while() -> None:
+    here = pod("Running", RUNNING)
+    assert given_up(here, None, NOW, 300) is None
+    assert given_up(here, NOW - 299, NOW, 300) is None
+    assert "n has not answered for 301 s" in str(given_up(here, NOW - 301, NOW, 300))
+    # What has ended has said so: its record counts, whatever became of the node
+    assert given_up(pod("Running", ended(0, RESULT.to_json())), NOW - 999, NOW, 300) is None
+
+
+def test_a_pod_that_was_to_end_long_ago_is_given_up_where_nodes_cannot_be_read() -> None:
+    doomed = pod("Running", RUNNING)
+    doomed["metadata"]["deletionTimestamp"] = LATER  # 70 s ago
+    assert given_up(doomed, None, NOW, 300) is None
+    assert "70 s ago" in str(given_up(doomed, None, NOW, 60))
+    doomed["spec"]["nodeName"] = ""
+    assert given_up(doomed, None, NOW, 60) is None
+
+
+def test_unreadable_nodes_are_no_trouble() -> None:
+    assert trouble(job(), [pod("Running", RUNNING)], NOW, {}) is not None
+    assert trouble(job(), [pod("Running", RUNNING)], NOW, None) is None

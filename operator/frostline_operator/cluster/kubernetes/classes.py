@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from frostline_operator.api.quantity import parse_bytes
 from frostline_operator.cluster.kubernetes.nodes import GIB, MIB, Devices, Term
+from frostline_operator.cluster.kubernetes.settings import DeclaredClass
 
 CPU = "cpu"
 """The class of nodes without GPUs."""
@@ -24,6 +26,8 @@ class DeviceClass:
     """Devices by node."""
     terms: frozenset[Term] = frozenset()
     declared: bool = False
+    selector: Mapping[str, str] = field(default_factory=dict)
+    """Node labels that a pod asks for besides, all of them."""
 
     @property
     def total(self) -> int:
@@ -60,6 +64,19 @@ def memory_classes(found: Sequence[Devices], usable: int | None = None) -> dict[
 def cpu_class(slots: int, usable: int | None = None) -> dict[str, DeviceClass]:
     """The class of nodes without GPUs, as many runs at a time as the operator's settings say."""
     return {CPU: DeviceClass(CPU, usable, None, {"": slots}, declared=usable is not None)}
+
+
+def declared_classes(given: Sequence[DeclaredClass], usable: int | None = None) -> dict[str, DeviceClass]:
+    """The classes that the operator's settings tell of, named by their memory."""
+    classes: dict[str, DeviceClass] = {}
+    for one in given:
+        amount = parse_bytes(one.usable_memory) if usable is None else usable
+        size = one.usable_memory
+        name = size if size not in classes else f"{size}-{len(classes)}"
+        classes[name] = DeviceClass(
+            name, amount, one.resource, {name: one.devices}, declared=True, selector=dict(one.node_selector)
+        )
+    return classes
 
 
 def _name(devices: Devices) -> str:

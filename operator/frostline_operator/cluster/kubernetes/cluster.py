@@ -98,7 +98,7 @@ class KubernetesCluster:
         self.troubles = {name: refusal.trouble for name, refusal in self._refusals.items()}
         return [self._look_at(run, pods.get(run.name, []), now, ready) for run in runs]
 
-    def _look_at(self, run: Run, pods: list[Manifest], now: float, ready: dict[str, bool]) -> RunView:
+    def _look_at(self, run: Run, pods: list[Manifest], now: float, ready: dict[str, bool] | None) -> RunView:
         if not pods:
             remembered = (self._caches.pod_gone(self.study.namespace, n) for n in self._pods_of.get(run.name, ()))
             pods = [pod for pod in remembered if pod is not None]
@@ -108,6 +108,9 @@ class KubernetesCluster:
         if job is not None and not self._is_ours(job):
             job = None
         seen = views.view(run, job, pods, now)
+        lost = self._given_up(views.newest(pods), now)
+        if lost is not None and seen.phase != "Ended":
+            seen = replace(seen, phase="Ended", message=lost)
         found = views.trouble(job, pods, now, ready) or self._without_pod(job, pods, now)
         if found is not None and seen.phase in ("Starting", "Running"):
             self.troubles[run.name] = found
@@ -117,6 +120,12 @@ class KubernetesCluster:
         pod = views.newest(pods)
         where = None if pod is None or pod.get("_gone") else views.address(pod, METRICS_PORT)
         return seen if where is None else self._with_samples(run, seen, where)
+
+    def _given_up(self, pod: Mapping[str, Any] | None, now: float) -> str | None:
+        if pod is None or pod.get("_gone"):
+            return None
+        silent = self._fleet.silent_since(str(pod.get("spec", {}).get("nodeName", "")))
+        return views.given_up(pod, silent, now, self._settings.node_lost_seconds)
 
     def _with_samples(self, run: Run, seen: RunView, where: str) -> RunView:
         trials = self._trials_of.get(run.name) or [self._state.trials[index].name for index in run.trials]
@@ -251,7 +260,7 @@ class KubernetesCluster:
 
     def untidy(self) -> bool:
         """Whether Jobs are left that `tidy` will have to see to."""
-        return bool(self._caches.jobs(self.study.uid))
+        return any(not job["metadata"].get("deletionTimestamp") for job in self._caches.jobs(self.study.uid))
 
     @property
     def hurried(self) -> bool:
@@ -267,11 +276,12 @@ class KubernetesCluster:
         return MemoryClass(made.name, made.usable_bytes, made.total)
 
     def stop_all(self) -> int:
-        """Delete every Job of the study; returns how many of its pods are still there."""
+        """Delete every Job of the study; returns how many of its pods are still there, those given up left out."""
         for job in self._caches.jobs(self.study.uid):
             if _runs(job) and not job["metadata"].get("deletionTimestamp"):
                 self._api.delete(JOBS, self.study.namespace, job["metadata"]["name"], "Foreground")
-        pods = [pod for pod in self._caches.pods(self.study.uid) if _runs(pod)]
+        now = time.time()
+        pods = [p for p in self._caches.pods(self.study.uid) if _runs(p) and self._given_up(p, now) is None]
         return sum(1 for pod in pods if views.phase(pod) not in ("Succeeded", "Failed"))
 
     def _forget(self, run: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +13,12 @@ from frostline_operator.api.quantity import parse_bytes
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.cluster.kubernetes import names, nodes
 from frostline_operator.cluster.kubernetes.api import NODES, PODS, SLICES, Api, ApiError
-from frostline_operator.cluster.kubernetes.classes import DeviceClass, cpu_class, memory_classes
+from frostline_operator.cluster.kubernetes.classes import DeviceClass, cpu_class, declared_classes, memory_classes
 from frostline_operator.cluster.kubernetes.informer import Informer, key_of
 from frostline_operator.cluster.kubernetes.jobs import pod_template
 from frostline_operator.cluster.kubernetes.nodes import Skipped
 from frostline_operator.cluster.kubernetes.settings import OperatorSettings
+from frostline_operator.cluster.kubernetes.views import parse_time
 from frostline_operator.engine.fairness import Claim, shares
 from frostline_operator.engine.state import MemoryClass, StudyState
 
@@ -92,9 +93,36 @@ class Fleet:
         """Whether enough is known to decide anything."""
         return all(i.synced.is_set() or i.refused is not None for i in (self._nodes, self._others))
 
-    def ready_nodes(self) -> dict[str, bool]:
-        """Nodes, and whether they answer."""
+    def ready_nodes(self) -> dict[str, bool] | None:
+        """Nodes, and whether they answer; None where they may not be read."""
+        if self.unreadable is not None:
+            return None
         return {node["metadata"]["name"]: nodes.is_ready(node) for node in self._nodes.all()}
+
+    def silent_since(self, node: str) -> float | None:
+        """Since when a node has not been ready, in seconds since the epoch; None while it is, or is not known."""
+        found = self._nodes.get(("", node))
+        if found is None or nodes.is_ready(found):
+            return None
+        conditions = found["status"]["conditions"]
+        return parse_time(conditions[0].get("lastTransitionTime")) if conditions else None
+
+    @property
+    def unreadable(self) -> ApiError | None:
+        """Why nodes cannot be read, None where they can."""
+        return None if self._nodes.synced.is_set() else self._nodes.refused
+
+    def no_devices(self, skipped: Sequence[Skipped]) -> str:
+        """What to say to a study that no device could be found for, and what helps."""
+        if self.unreadable is not None:
+            return (
+                f"the operator may not read nodes, so it cannot tell what GPUs there are ({self.unreadable}); let its "
+                "ServiceAccount list and watch nodes by a ClusterRole, or tell the operator's settings: classes for "
+                "GPUs, cpuSlots for CPUs"
+            )
+        return "; ".join(s.reason for s in skipped[:3]) or (
+            "no node offers GPUs that its pods could use; add one, or let the operator use CPUs (cpuSlots)"
+        )
 
     def classes(self, spec: HPOStudySpec) -> tuple[dict[str, DeviceClass], list[Skipped]]:
         """The memory classes that a study's pods could be scheduled to, and the nodes left out."""
@@ -116,7 +144,8 @@ class Fleet:
                 devices, left_out = nodes.devices(node, self._settings.time_slicing, published)
                 found += devices
                 skipped += [left_out] if left_out else []
-        made = memory_classes(found, usable)
+        declared = self._settings.classes
+        made = declared_classes(declared, usable) if declared else memory_classes(found, usable)
         if not made and self._settings.cpu_slots:
             made = cpu_class(self._settings.cpu_slots, usable)
         with self._lock:

@@ -65,6 +65,8 @@ def build_run_job(
     made = _templated(pod, settings, template)
     if chosen.terms:
         _require(made["spec"], chosen)
+    if chosen.selector:
+        made["spec"]["nodeSelector"] = {**(made["spec"].get("nodeSelector") or {}), **chosen.selector}
     labels = {**names.labels(study.name, study.uid, "trainer"), names.RUN: run.name, names.RUNG: str(run.rung)}
     return _job(study, run.name, labels, made)
 

@@ -56,7 +56,7 @@ class Profiler:
         self._settings = settings
 
     def profile(
-        self, spec: HPOStudySpec, memory: Memory, now: float, ready: dict[str, bool]
+        self, spec: HPOStudySpec, memory: Memory, now: float, ready: Mapping[str, bool] | None
     ) -> ModelProfile | NotYet | Impossible:
         """The profile, or how far its Job is. Every call may be repeated.
 
@@ -64,7 +64,7 @@ class Profiler:
             spec: of the study.
             memory: whose memory to foretell.
             now: seconds since the epoch.
-            ready: nodes, and whether they are.
+            ready: nodes, and whether they are; None where they may not be read.
         """
         document = profile_document(spec)
         key = profile_key(document, memory, self._settings, spec)
@@ -77,7 +77,7 @@ class Profiler:
         return self._compute(spec, document, memory, key, now, ready)
 
     def _compute(
-        self, spec: HPOStudySpec, document: str, memory: Memory, key: str, now: float, ready: dict[str, bool]
+        self, spec: HPOStudySpec, document: str, memory: Memory, key: str, now: float, ready: Mapping[str, bool] | None
     ) -> ModelProfile | NotYet | Impossible:
         name = f"{self._study.name}-profile-{key[:8]}"
         job = self._caches.job(self._study.namespace, name) or self._api.get(JOBS, self._study.namespace, name)

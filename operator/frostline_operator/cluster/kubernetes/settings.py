@@ -14,6 +14,7 @@ from ruamel.yaml.error import YAMLError
 
 from frostline_operator import __version__
 from frostline_operator.api.problems import nearest
+from frostline_operator.api.quantity import Bytes
 from frostline_operator.api.study import PodTemplate
 from frostline_operator.api.wording import describe, known_keys, model_at, plain_path
 from frostline_operator.cluster.prometheus.settings import PrometheusSettings
@@ -29,6 +30,19 @@ class LeaseSettings(Section):
     namespace: Annotated[str, Field(min_length=1)] = "default"
     seconds: Annotated[int, Field(ge=3, le=600)] = 10
     """How long after the death of the operator that acts the next one takes over. At an orderly end it is at once."""
+
+
+class DeclaredClass(Section):
+    """GPUs that a person tells of, where the operator cannot see them or is not to look."""
+
+    usable_memory: Bytes
+    """What a run may use of one GPU, such as 20Gi; larger classes are kept free for higher rungs."""
+    devices: Annotated[int, Field(ge=1)]
+    """How many GPUs there are: so many runs at a time."""
+    resource: Annotated[str, Field(min_length=1)] = "nvidia.com/gpu"
+    """What a pod asks for to get one."""
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    """Labels of their nodes, such as nvidia.com/gpu.product: NVIDIA-L4; needed where there are several classes."""
 
 
 class OperatorSettings(Section):
@@ -53,6 +67,11 @@ class OperatorSettings(Section):
     the second one's writes are refused, but work is done twice. The Helm chart always has one."""
     cpu_slots: Annotated[int, Field(ge=0)] = 0
     """Runs at a time on nodes without GPUs, for clusters that have none; 0 never runs there."""
+    classes: list[DeclaredClass] = Field(default_factory=list)
+    """The cluster's GPUs, instead of what its nodes say: for an operator that may not read nodes."""
+    node_lost_seconds: Annotated[int, Field(ge=1)] = 300
+    """A run whose node does not answer for so long is given up and tried again elsewhere. Should its trainer still run,
+    its results do not count and its checkpoint is in nobody's way."""
     time_slicing: bool = False
     """Use GPUs that are shared by time-slicing. By default not: their memory is not divided, so
     nothing can be planned."""

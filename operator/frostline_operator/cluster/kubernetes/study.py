@@ -191,9 +191,7 @@ class StudyController:
         classes, skipped = self._shared.fleet.classes(self._spec)
         whole = tuple(cluster.whole(made) for made in classes.values())
         seen = Observation(self.study.name, self._spec, loop.profile, whole, loop.state, now)
-        no_devices = "; ".join(s.reason for s in skipped[:3]) or (
-            "no node offers GPUs that its pods could use; add one, or let the operator use CPUs (cpuSlots)"
-        )
+        no_devices = self._shared.fleet.no_devices(skipped)
         source = self._scores.from_prometheus
         scores = self._scores.availability(loop.state) if source else None
         return Situation(seen, cluster.troubles, no_devices, loop.waiting_for, source, scores)

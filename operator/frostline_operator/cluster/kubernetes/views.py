@@ -65,14 +65,16 @@ def view(run: Run, job: Manifest | None, pods: Sequence[Manifest], now: float) -
     return RunView(run.name, "Starting")
 
 
-def trouble(job: Manifest | None, pods: Sequence[Manifest], now: float, ready: Mapping[str, bool]) -> Trouble | None:
+def trouble(
+    job: Manifest | None, pods: Sequence[Manifest], now: float, ready: Mapping[str, bool] | None
+) -> Trouble | None:
     """What keeps a run from running, None where nothing does or it is too early to say.
 
     Args:
         job: of the run.
         pods: of the run.
         now: seconds since the epoch.
-        ready: nodes, and whether they are.
+        ready: nodes, and whether they are; None where they may not be read.
     """
     pod = newest(pods)
     if pod is None or pod.get("_gone"):
@@ -93,12 +95,12 @@ def trouble(job: Manifest | None, pods: Sequence[Manifest], now: float, ready: M
             )
         if reason in _CONFIGURATION:
             return Trouble("PodConfiguration", f"{name} cannot start ({reason}): {message}; correct the template")
-    if node and not ready.get(node, False) and phase(pod) in ("Running", "Pending", "Unknown"):
+    if ready is not None and node and not ready.get(node, False) and phase(pod) in ("Running", "Pending", "Unknown"):
         text = "is gone" if node not in ready else "does not answer"
         return Trouble(
             "NodeNotReady",
             f"{name} is on node {node}, which {text}; its trials go on once the node is back, or elsewhere once the "
-            "node is deleted",
+            "operator gives the node up (nodeLostSeconds)",
         )
     unscheduled = _pod_condition(pod, "PodScheduled")
     if unscheduled is not None and unscheduled.get("status") == "False" and _age(pod, now) > PATIENCE_SECONDS:
@@ -107,6 +109,28 @@ def trouble(job: Manifest | None, pods: Sequence[Manifest], now: float, ready: M
             f"{name} waits for a node: {str(unscheduled.get('message', ''))[:300]}; free or add a node of its memory "
             "class, or correct the template",
         )
+    return None
+
+
+def given_up(pod: Manifest, silent_since: float | None, now: float, patience: float) -> str | None:
+    """Why a pod is taken to be lost although the API server still has it, None where it is not.
+
+    Nothing that its node does is seen any more, nor does it obey: it may have lost power, or the network only.
+
+    Args:
+        pod: of a run.
+        silent_since: since when its node has not been ready, None where it is or that is not known.
+        now: seconds since the epoch.
+        patience: seconds that a node may be silent.
+    """
+    if has_ended(pod):
+        return None
+    node = pod.get("spec", {}).get("nodeName", "")
+    if silent_since is not None and now - silent_since > patience:
+        return f"its node {node} has not answered for {now - silent_since:.0f} s; it is given up"
+    due = parse_time(pod["metadata"].get("deletionTimestamp"))  # Kubernetes' own deadline, the grace included
+    if due is not None and node and now - due > patience:
+        return f"it was to end {now - due:.0f} s ago, and its node {node} does not say that it has; it is given up"
     return None
 
 
