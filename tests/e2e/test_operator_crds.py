@@ -99,6 +99,17 @@ INVALID: list[tuple[str, Manifest, str]] = [
     ("no time", {"budget": {"wallClock": "0s"}}, "give at least 1s"),
     ("odd time", {"budget": {"wallClock": "soon"}}, "should match"),
     ("odd memory", {"placement": {"usableMemory": "much"}}, "should match"),
+    ("no time between scrapes", {"metrics": {"interval": "0s"}}, "give at least 1s"),
+    ("patience without Prometheus", {"metrics": {"source": "Scrape", "patience": "5s"}}, "is for source Prometheus"),
+    ("query without Prometheus", {"metrics": {"source": "Scrape", "query": {"objective": "x"}}}, "remove it, or set"),
+    ("waiting without Prometheus", {"metrics": {"source": "Scrape", "whenMissing": "Wait"}}, "for source Prometheus"),
+    ("patience without end", {"metrics": {"whenMissing": "Wait", "patience": "5s"}}, "remove patience"),
+    ("odd source", {"metrics": {"source": "Graphite"}}, "supported values"),
+    ("blank query", {"metrics": {"query": {"objective": " "}}}, "should match"),
+    ("no objective", {"metrics": {"query": {"tokens": "x"}}}, "required"),
+    ("odd label", {"metrics": {"query": {"objective": "x", "labels": {"trial": "my-trial"}}}}, "should match"),
+    ("one label for two", {"metrics": {"query": {"objective": "x", "labels": {"rung": "trial"}}}}, "two labels"),
+    ("one label for run", {"metrics": {"query": {"objective": "x", "labels": {"run": "trial"}}}}, "besides trial"),
     ("learning rate of zero", {"training": {"optimizer": {"lr": 0}}}, "should be greater than 0"),
 ]  # fmt: skip
 

@@ -243,7 +243,7 @@ def renamed(metric: str) -> str:
 
 
 def test_promql_of_ones_own_also_of_the_wrong_shape(
-    studies: Studies, on_one_machine: Callable[[Manifest], Results]
+    studies: Studies, asking: OperatorProcess, on_one_machine: Callable[[Manifest], Results]
 ) -> None:
     def ask(**query: Any) -> None:
         studies.patch("own", {"metrics": {"query": query}})
@@ -255,6 +255,9 @@ def test_promql_of_ones_own_also_of_the_wrong_shape(
 
     wrong = {"source": "Prometheus", "whenMissing": "Wait", "query": {"objective": "scalar(vector(1))"}}
     studies.apply("own", {**TINY, "metrics": wrong})
+    # Another figure than the trainer's own: then the two disagree, and what Prometheus says counts
+    twice = f"2 * max by (trial, rung) ({SHOWN.format('objective')})"
+    studies.apply("doubled", {**TINY, "metrics": {"query": {"objective": twice}}})
     says("InvalidQuery", "expected type instant vector", "metrics.query")
     ask(objective="frostline_trial_objective[5m]")
     says("InvalidQuery", "expected type instant vector")
@@ -272,6 +275,16 @@ def test_promql_of_ones_own_also_of_the_wrong_shape(
     studies.complete("own")
     assert studies.results("own") == on_one_machine(TINY)
     assert sources(studies, "own") == ["Prometheus"]
+
+    studies.complete("doubled")
+    there = on_one_machine(TINY)
+    assert studies.results("doubled") == {key: (2 * value, *rest) for key, (value, *rest) in there.items()}
+    told = [event["message"] for event in studies.events("doubled") if event["reason"] == "SourceDisagreement"]
+    assert told and all("the value from Prometheus counts" in message for message in told)
+    line = (
+        f'frostline_study_source_disagreements_total{{namespace="{studies.namespace}",study="doubled"}} {len(there)}.0'
+    )
+    assert line in asking.get("/metrics").splitlines()
 
 
 def test_a_trainer_that_dies_after_its_last_value_was_seen_is_run_again(
@@ -299,6 +312,7 @@ def test_a_trainer_that_dies_after_its_last_value_was_seen_is_run_again(
         assert not died & {result["run"] for result in trial["status"]["rungResults"]}
 
 
+@pytest.mark.long
 def test_values_that_never_come_are_waited_for_until_somebody_says_otherwise(
     studies: Studies, asking: OperatorProcess, on_one_machine: Callable[[Manifest], Results]
 ) -> None:
@@ -340,6 +354,7 @@ def test_prometheus_over_tls_with_a_password(prometheus: Prometheus, reached: Ma
     assert refusal(url=prometheus.url.replace("https", "http"), caFile=None) in ("NotPrometheus", "InvalidQuery")
     assert refusal(url=f"{prometheus.url}/elsewhere") == "NotFound"
     assert refusal("sum by (") == "InvalidQuery"
+    assert ask(timeoutSeconds=2.5).kind == "vector"
 
 
 def running(pod: Manifest) -> bool:

@@ -45,7 +45,7 @@ def collect(study: HPOStudy, seen: Observation, samples: Samples, ended_at: floa
         study=study,
         layers=seen.profile.layers,
         unit=seen.profile.unit,
-        outcome=finished.reason if finished else ("Running" if state.active_runs else "Interrupted"),
+        outcome=finished.reason if finished else ("Running" if busy else "Interrupted"),
         message=finished.message if finished else "",
         started=_time(state.started_at),
         ended=_time(ended_at),

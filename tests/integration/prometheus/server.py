@@ -26,6 +26,8 @@ class Server:
     trickle: float = 0.0
     """After each byte of the body."""
     queries: list[str] = field(default_factory=list)
+    form: dict[str, list[str]] = field(default_factory=dict)
+    """Of the last request."""
     asked_with: dict[str, str] = field(default_factory=dict)
     """Headers of the last request, names in lower case."""
 
@@ -55,6 +57,7 @@ def serving() -> Iterator[Server]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             form = parse_qs(self.rfile.read(int(self.headers.get("Content-Length", 0))).decode())
+            state.form = form
             state.queries += form.get("query", [])
             state.asked_with = {name.lower(): value for name, value in self.headers.items()}
             time.sleep(state.pause)

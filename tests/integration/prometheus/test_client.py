@@ -45,6 +45,11 @@ def test_series_and_their_points_come_back_bit_for_bit(server: Server) -> None:
     assert server.queries == ['up{a="b"}[1m]']
 
 
+def test_the_servers_own_clock_is_asked(server: Server) -> None:
+    client(server, timeout_seconds=2.5).query("up")
+    assert server.form == {"query": ["up"], "timeout": ["2.5"]}  # no time
+
+
 def test_nan_and_the_infinities_are_read(server: Server) -> None:
     server.finds("vector", *({"metric": {}, "value": [1, text]} for text in ("NaN", "+Inf", "-Inf")))
     values = [series.points[0][1] for series in client(server).query("x").series]

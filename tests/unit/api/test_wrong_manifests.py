@@ -652,6 +652,40 @@ WRONG: list[tuple[str, str, str, list[str]]] = [
         "trials: " + "9" * 5000,
         [":14: spec.search.trials: a number with so many digits cannot be meant; shorten it"],
     ),
+    (
+        "query for trainers that are read directly",
+        "  search: {trials: 16}",
+        "  search: {trials: 16}\n  metrics: {source: Scrape, query: {objective: x}, patience: 5s, whenMissing: Wait}",
+        [
+            ":15: spec.metrics.patience: patience is for source Prometheus; remove it, or set source: Prometheus",
+            ":15: spec.metrics.query: query is for source Prometheus; remove it, or set source: Prometheus",
+            ":15: spec.metrics.whenMissing: whenMissing is for source Prometheus; remove it, or set source: Prometheus",
+        ],
+    ),
+    (
+        "patience without end",
+        "  search: {trials: 16}",
+        "  search: {trials: 16}\n  metrics: {patience: 5s, whenMissing: Wait}",
+        [":15: spec.metrics.patience: whenMissing: Wait waits for as long as it takes; remove patience, or set Record"],
+    ),
+    (
+        "label of a query",
+        "  search: {trials: 16}",
+        "  search: {trials: 16}\n  metrics: {query: {objective: ' ', labels: {trial: my-trial}}}",
+        [
+            ":15: spec.metrics.query.labels.trial: must be the name of a Prometheus label: letters, digits and '_', no digit first, got 'my-trial'",
+            ":15: spec.metrics.query.objective: must be more than blanks, got ' '",
+        ],
+    ),
+    (
+        "one label for two things",
+        "  search: {trials: 16}",
+        "  search: {trials: 16}\n  metrics: {query: {objective: x, labels: {rung: trial, run: trial}}}",
+        [
+            ":15: spec.metrics.query.labels.run: is the label trial, which is trial's already; name another label",
+            ":15: spec.metrics.query.labels.rung: is the label trial, which is trial's already; name another label",
+        ],
+    ),
     ("key is no text", "n_layer: 8", "8: 8", [":19: spec.model.config: the key 8 is not text; put it in quotes"]),
 ]
 

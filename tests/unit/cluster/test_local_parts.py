@@ -92,6 +92,7 @@ def test_the_store_gives_back_what_was_saved_whenever_it_is_opened_again(tmp_pat
         world.tick()
         if world.state.active_runs:
             world.end_one()
+        world.state.disagreements += 1
         store.save(world.state)
         store.close()
         if world.state.finished and not world.state.active_runs:

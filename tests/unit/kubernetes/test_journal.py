@@ -26,7 +26,7 @@ def same(a: StudyState, b: StudyState) -> bool:
     return (
         list(a.trials.items()) == list(b.trials.items())
         and list(a.runs.items()) == list(b.runs.items())
-        and (a.started_at, a.finished) == (b.started_at, b.finished)
+        and (a.started_at, a.finished, a.disagreements) == (b.started_at, b.finished, b.disagreements)
     )
 
 
@@ -39,7 +39,7 @@ def drive(seed: int, api: FakeApi, reload_each: int = 0) -> tuple[StudyState, Wo
         {"name": "nesterov", "type": "Categorical", "values": [True, False], "bind": "training.optimizer.nesterov"},
         {"name": "optimizer", "type": "Constant", "value": "SGD", "bind": "training.optimizer.name"},
     ])  # fmt: skip
-    world = World(spec, seed, Trouble(lost=0.2, stopped=0.2, diverging=frozenset({3})))
+    world = World(spec, seed, Trouble(lost=0.2, stopped=0.2, diverging=frozenset({3}), unseen=0.5))
     kept = make(api)
     kept.load()
     for step in range(2000):
@@ -50,9 +50,13 @@ def drive(seed: int, api: FakeApi, reload_each: int = 0) -> tuple[StudyState, Wo
             loaded = kept.load()
             assert same(loaded, world.state)
             world.state = loaded
-        if world.state.finished and not world.state.active_runs:
+        if world.state.finished and not world.state.active_runs and not world.state.awaiting_runs:
             break
-        if world.state.active_runs:
+        if world.state.awaiting_runs and step % 2:
+            world.show_some()
+            world.state.disagreements += 1
+            kept.save(world.state)
+        elif world.state.active_runs:
             world.end_one()
             kept.save(world.state)
     assert world.state.finished is not None

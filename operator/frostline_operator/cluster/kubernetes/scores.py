@@ -94,6 +94,7 @@ class Scores:
             return
         if not self.from_prometheus:
             self._asker.forget(uid)
+            self._open, self._last_source = set(), None
             return
         self._watch_outcomes(state)
         if not self._open:

@@ -98,7 +98,8 @@ class PrometheusClient:
         Raises:
             QueryError: no answer that can be used; the message says why and what helps.
         """
-        form = {"query": expression, "timeout": f"{self._settings.timeout_seconds:g}s"}
+        # No time is given: the server's own clock is the one that its samples are by
+        form = {"query": expression, "timeout": f"{self._settings.timeout_seconds:g}"}
         status, headers, body = self._post(form)
         document = _document(body)
         if 300 <= status < 400:

@@ -1,0 +1,110 @@
+"""Where a study's values come from, how long they are waited for, and what is said where they do not come."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from frostline_operator.cluster.kubernetes.accepting import without_prometheus
+from frostline_operator.cluster.kubernetes.jobs import StudyRef
+from frostline_operator.cluster.kubernetes.scores import DISCOVERY_SECONDS, Scores
+from frostline_operator.cluster.kubernetes.settings import OperatorSettings
+from frostline_operator.cluster.kubernetes.watching import Watcher
+from frostline_operator.cluster.prometheus.asking import Asker
+from frostline_operator.cluster.prometheus.client import PrometheusClient
+from frostline_operator.engine.reconcile import Decision, Patience
+from frostline_operator.engine.state import RunState, StudyState
+from frostline_operator.engine.transition import book
+from tests.unit.engine.world import Trouble, World, study
+
+NONE: dict[str, Any] = {}
+ONE: dict[str, Any] = {"url": "http://127.0.0.1:9", "intervalSeconds": 20.0}
+
+
+def settings(prometheus: dict[str, Any]) -> OperatorSettings:
+    return OperatorSettings.model_validate({"prometheus": prometheus, "lingerSeconds": 7.0})
+
+
+class _Asker(Asker):
+    """A real one that has been asked already, so that nothing is waited for on its account."""
+
+    def asked(self, uid: str) -> bool:
+        return True
+
+
+def scores(prometheus: dict[str, Any], metrics: dict[str, Any], asked: bool = True) -> Scores:
+    made = settings(prometheus)
+    kind = _Asker if asked else Asker
+    asker = kind(PrometheusClient(made.prometheus), 300.0, lambda _: None) if prometheus else None
+    found = Scores(StudyRef("n", "s", "uid-1", {}), Watcher(lambda _: None), asker, made)
+    found.collect(study(metrics=metrics), StudyState(), 0.0)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("prometheus", "source", "expected"),
+    [
+        (NONE, None, False), (NONE, "Scrape", False), (NONE, "Prometheus", False),
+        (ONE, None, True), (ONE, "Scrape", False), (ONE, "Prometheus", True),
+    ],
+)  # fmt: skip
+def test_the_source_is_the_studys_or_else_what_the_operator_has(
+    prometheus: dict[str, Any], source: str | None, expected: bool
+) -> None:
+    assert scores(prometheus, {"source": source} if source else {}).from_prometheus is expected
+
+
+def test_a_study_that_asks_for_a_prometheus_that_nobody_knows_is_not_accepted() -> None:
+    for metrics in ({"source": "Prometheus"}, {"query": {"objective": "x"}}, {"whenMissing": "Wait"}):
+        said = without_prometheus(study(metrics=metrics), settings(NONE))
+        assert said is not None and "prometheus.url" in said and "source: Scrape" in said
+        assert without_prometheus(study(metrics=metrics), settings(ONE)) is None
+    assert without_prometheus(study(), settings(NONE)) is None
+
+
+def test_trainers_stay_up_for_two_scrapes_and_the_time_prometheus_takes_to_find_them() -> None:
+    assert scores(ONE, {}).linger_seconds() == 40 + DISCOVERY_SECONDS
+    assert scores(ONE, {"interval": "1m"}).linger_seconds() == 120 + DISCOVERY_SECONDS
+    assert scores(NONE, {"interval": "1m"}).linger_seconds() == 7.0
+
+
+def test_values_have_two_scrapes_to_come_unless_the_study_says_otherwise() -> None:
+    assert scores(NONE, {}).patience() is None
+    assert scores(ONE, {"source": "Scrape"}).patience() is None
+    assert scores(ONE, {}).patience() == Patience(40.0)
+    assert scores(ONE, {"interval": "3s"}).patience() == Patience(6.0)
+    assert scores(ONE, {"patience": "5m"}).patience() == Patience(300.0)
+    assert scores(ONE, {"whenMissing": "Wait"}).patience() == Patience(40.0, record_counts=False)
+    own = {"query": {"objective": "x"}}
+    assert scores(ONE, own).patience() == Patience(40.0)
+    assert scores(ONE, {**own, "whenMissing": "Wait"}).patience() == Patience(40.0, False, comparable=False)
+
+
+def test_nothing_is_given_up_before_prometheus_was_asked_at_all() -> None:
+    assert scores(ONE, {}, asked=False).patience() == Patience(math.inf)
+
+
+def test_what_is_said_follows_where_the_last_values_came_from() -> None:
+    world = World(study(), trouble=Trouble(unseen=1.0))
+    found = scores(ONE, {})
+
+    def end_one_by(source: Any) -> None:
+        world.tick()
+        found.collect(world.spec, world.state, world.now)
+        world.end_one()
+        [run] = world.state.awaiting_runs
+        assert run.awaited is not None
+        book(world.state, run.name, [Decision(r.trial, r.value, source) for r in run.awaited.records])
+        assert world.state.runs[run.name].state is RunState.SUCCEEDED
+        found.collect(world.spec, world.state, world.now)
+
+    assert found.availability(world.state) is None
+    end_one_by("Record")
+    said = found.availability(world.state)
+    assert said is not None and (said.status, said.reason) == (False, "NoSamples")
+    assert "every 20 s" in said.message
+    end_one_by("Prometheus")
+    said = found.availability(world.state)
+    assert said is not None and (said.status, said.reason) == (True, "Prometheus")
