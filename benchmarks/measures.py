@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import rankdata
 
 Value = float | None
 Array = NDArray[np.float64]
@@ -39,7 +39,8 @@ def spearman(one: Sequence[Value], other: Sequence[Value]) -> float:
     a, b = rankdata(filled(one)), rankdata(filled(other))
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
-    return float(spearmanr(a, b).statistic)
+    a, b = a - a.mean(), b - b.mean()
+    return float(a @ b / np.sqrt((a @ a) * (b @ b)))  # Pearson's correlation of the ranks, ties included
 
 
 def bootstrap(
@@ -87,9 +88,10 @@ def halving(rungs: Sequence[Sequence[Value]], sizes: Sequence[int], among: Seque
         The configurations evaluated at each rung, and last the one chosen: the best of the last rung.
     """
     entered = list(among)[: sizes[0]]
+    drawn = {index: place for place, index in enumerate(entered)}
     history = [entered]
     for rung, size in zip(rungs, [*sizes[1:], 1], strict=True):
-        entered = sorted(entered, key=lambda i: (float("inf") if rung[i] is None else rung[i], history[0].index(i)))
+        entered = sorted(entered, key=lambda i: (float("inf") if rung[i] is None else rung[i], drawn[i]))
         entered = entered[:size]
         history.append(entered)
     return history

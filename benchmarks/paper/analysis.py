@@ -138,3 +138,28 @@ def lowest_useful(family: Family, threshold: float = 0.9) -> int:
             break
         useful = z
     return useful
+
+
+# --- whether a study can tell -----------------------------------------------------------------------------------------
+
+
+def measured_agreement(family: Family, rungs: list[Rung], seed: int) -> float:
+    """What a study of these rungs would measure between its two lowest: Spearman over those promoted, as in `trust`.
+
+    Only the better half reaches the second rung, so this is lower than the agreement over all configurations.
+    """
+    values = rung_values(family, rungs)
+    among = np.random.default_rng(seed).permutation(len(family.configurations))[:PATH_TRIALS].tolist()
+    promoted = halving(values, [rung.trials for rung in rungs], among)[1]
+    both = [i for i in promoted if values[0][i] is not None and values[1][i] is not None]
+    return spearman([values[0][i] for i in both], [values[1][i] for i in both])
+
+
+def trust(family: Family, lowest: int, replays: int = 100) -> tuple[list[float], list[float]]:
+    """Per replay: the agreement that the study measures, and the regret of what it chooses."""
+    rungs = path(family, lowest)
+    values = rung_values(family, rungs)
+    seeds = range(replays)
+    return [measured_agreement(family, rungs, seed) for seed in seeds], [
+        _replay(family, values, rungs, seed) for seed in seeds
+    ]

@@ -62,6 +62,8 @@ class Case:
     """Builds a network that no `ModelSpec` describes; by default the one of `model`."""
     starts: tuple[int, ...] = field(default=(1, 2))
     """Lowest z of the schedules that are also run with promotion Continue."""
+    warm: tuple[int, ...] = (1, 2)
+    """The z that are also tried on a prefix that was trained a little."""
 
     @property
     def unit(self) -> str:

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.paper.cases import FRACTIONS, PACK, WORK, Case
 from frostline_trainer.contract import CheckpointRef, RunSpec, TrialSpec
 from frostline_trainer.data.open import open_data
@@ -76,9 +74,8 @@ def build(case: Case, spec: RunSpec, network: Network | None = None) -> Pack:
     return assemble(spec, choose_device(), Store(spec.checkpoint), source, network)
 
 
-def values(case: Case, spec: RunSpec, network: Network | None = None) -> dict[str, list[float | None]]:
+def trained(pack: Pack, spec: RunSpec) -> dict[str, list[float | None]]:
     """Objectives of each trial after each evaluation; None from where it diverged."""
-    pack = build(case, spec, network)
     metrics = Recording(spec)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -109,31 +106,32 @@ def packs(case: Case) -> list[list[int]]:
 
 
 class Rows:
-    """A file of JSON lines, appended to as results come."""
+    """A file of JSON lines, appended to as results come; several processes may share the work of a family."""
 
     def __init__(self, path: Path):
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.rows: list[dict[str, Any]] = []
-        if path.exists():
-            self.rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-        self._done = {self._key(row) for row in self.rows}
 
-    @staticmethod
-    def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-        return row["kind"], row["seed"], row["z"], row["config"]
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """What is there now. A line that was cut short by a kill is not."""
+        if not self._path.exists():
+            return []
+        return [json.loads(line) for line in self._path.read_text().splitlines() if line.endswith("}")]
 
     def has(self, kind: str, seed: int, z: int, members: Sequence[int]) -> bool:
-        return all((kind, seed, z, index) in self._done for index in members)
+        """Whether all of these configurations are there."""
+        done = {row["config"] for row in self.rows if (row["kind"], row["seed"], row["z"]) == (kind, seed, z)}
+        return done.issuperset(members)
 
     def add(self, kind: str, seed: int, z: int, found: dict[str, list[float | None]]) -> None:
+        """Keep the values of a run."""
+        rows = [
+            {"kind": kind, "seed": seed, "z": z, "config": int(name[1:]), "values": series}
+            for name, series in found.items()
+        ]
         with self._path.open("a") as file:
-            for name, series in found.items():
-                row = {"kind": kind, "seed": seed, "z": z, "config": int(name[1:]), "values": series}
-                if self._key(row) not in self._done:
-                    self.rows.append(row)
-                    self._done.add(self._key(row))
-                    file.write(json.dumps(row) + "\n")
+            file.write("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def rows_path(case: Case, scale: str) -> Path:
@@ -158,7 +156,8 @@ def _cells(case: Case, rows: Rows, kind: str, seed: int, z: int) -> Iterator[str
         if rows.has(kind, seed, z, members):
             continue
         with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
-            found = values(case, run_spec(case, Leg(z, case.tokens), members, seed, folder))
+            spec = run_spec(case, Leg(z, case.tokens), members, seed, folder)
+            found = trained(build(case, spec), spec)
         rows.add(kind, seed, z, found)
         yield f"{case.name} {kind} seed {seed} z={z} configurations {members[0]}-{members[-1]}"
 
@@ -175,7 +174,7 @@ def _continued(case: Case, rows: Rows, lowest: int) -> Iterator[str]:
         with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
             for rung, (z, tokens) in enumerate(chain(case, lowest)):
                 spec = run_spec(case, Leg(z, tokens, rung, before, evaluations=1), alive, 0, folder)
-                found = values(case, spec)
+                found = trained(build(case, spec), spec)
                 for name in series:
                     series[name].append(found[name][-1] if name in found else None)
                 alive = [index for index in alive if series[f"c{index}"][-1] is not None]
@@ -193,9 +192,3 @@ def padded_rungs(found: list[float | None]) -> list[float | None]:
 def memory_folder() -> str | None:
     """Checkpoints of a measurement are read back once or never: in memory where the system has a place for that."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
-
-
-def main(case: Case, scale: str) -> None:
-    torch.set_num_threads(1)
-    for line in compute(case, scale):
-        print(line, flush=True)

@@ -46,6 +46,7 @@ def family(case: Case, scale: str) -> dict[str, Any]:
         "parameters": PARAMETERS,
         "configurations": case.assignments(),
         "values": _by_depth(case, rows, "grid", 0),
+        "warm": _by_depth(case, rows, "warm", 0),
         "secondSeed": again.get(str(case.layers)),
         "continued": {
             kind.removeprefix("continue-"): _by_depth(case, rows, kind, 0)[str(case.layers)]

@@ -1,7 +1,7 @@
 """Frostline beside its peers on the look-up benchmark: python -m benchmarks.peers (see `make bench-peers`).
 
 Needs benchmarks/results/paper-grid.json, and the peers in the environment that runs it. Each tool searches in a process
-of its own, so that its memory is its own.
+of its own, so that its memory is its own. `real` trains for real instead, which takes a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ WORK = Path(__file__).parents[2] / ".bench" / "peers"
 BUDGET = 24.0
 """In full trainings: what it costs to train so many configurations with all layers over all tokens."""
 SEEDS = 20
+REAL_SEEDS = 3
 FEW_SEEDS = {"ray ASHA": 3}
 """A real Ray runtime takes seconds per trial, whatever the trial."""
 
@@ -76,13 +77,18 @@ def path(name: str) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", nargs="?", choices=("all", "search", "report"), default="all")
+    parser.add_argument("step", nargs="?", choices=("all", "search", "report", "real"), default="all")
     parser.add_argument("--tool", choices=names(), help="search: only this one")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     arguments = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     if arguments.step == "search":
         path(arguments.tool).write_text(json.dumps(search(arguments.tool, arguments.seeds)))
+        return
+    if arguments.step == "real":
+        from benchmarks.peers import real
+
+        real.main(REAL_SEEDS)
         return
     if arguments.step == "all":
         for name in names():

@@ -7,11 +7,18 @@ import math
 import numpy as np
 import pytest
 from benchmarks import measures
+from scipy.stats import spearmanr
 
 
 def test_rank_agreement_is_one_for_the_same_order_and_minus_one_for_the_reverse() -> None:
     assert measures.spearman([1.0, 2.0, 3.0, 9.0], [10.0, 11.0, 12.0, 13.0]) == pytest.approx(1.0)
     assert measures.spearman([1.0, 2.0, 3.0, 9.0], [4.0, 3.0, 2.0, 1.0]) == pytest.approx(-1.0)
+
+
+def test_rank_agreement_is_that_of_scipy_with_ties() -> None:
+    generator = np.random.default_rng(0)
+    one, other = generator.integers(0, 6, 30).tolist(), generator.integers(0, 6, 30).tolist()
+    assert measures.spearman(one, other) == pytest.approx(spearmanr(one, other).statistic)
 
 
 def test_what_diverged_ranks_last_and_is_tied() -> None:

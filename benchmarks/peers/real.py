@@ -1,0 +1,174 @@
+"""The same question with real training: python -m benchmarks.peers real
+
+One after the other in one run: Frostline's own command with one study, then each peer with twice the seconds that
+Frostline took, training with the product's trainer in its own process (so it pays no start-up per run, as Frostline
+does). The configuration that each chooses is then trained in full from scratch; that loss is what counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.lookup import RESULTS
+from benchmarks.paper.cases import CONSTANT, PARAMETERS, gpt2
+from benchmarks.peers import tools
+from benchmarks.peers.session import BudgetSpent
+from frostline_operator.api.bindings import bind
+from frostline_operator.api.dump import to_yaml
+from frostline_operator.api.study import HPOStudySpec
+from frostline_operator.report.local import read_record
+from frostline_trainer.contract import RunSpec, TrialSpec
+from frostline_trainer.data.open import open_data
+from frostline_trainer.families import build_network
+from frostline_trainer.loop import advance, evaluate
+from frostline_trainer.pack import Pack, assemble
+from frostline_trainer.store import Store
+
+TOKENS = 98_304
+TRIALS = 32
+LEAD = 2.0
+"""Peers get so many times the seconds that Frostline took."""
+PEERS = ("random search", "optuna TPE + Hyperband", "syne-tune ASHA")
+Assignment = Mapping[str, Any]
+
+
+def document(seed: int) -> dict[str, Any]:
+    """The study: a byte-level GPT-2 on the text of Python's documentation."""
+    return {
+        "parameters": PARAMETERS,
+        "search": {"algorithm": "SuccessiveHalving", "sampler": "Sobol", "trials": TRIALS, "seed": seed},
+        "fidelity": {"layers": {"min": 2}, "tokens": {"max": TOKENS, "min": TOKENS // 8}},
+        "model": gpt2(10, 64, 2),
+        "data": {"kind": "Text", "builtin": "python-docs", "validationLimit": 4096},
+        "training": {"batchSize": 4, "sequenceLength": 64, **CONSTANT},
+    }
+
+
+class _Space:
+    """What a peer's search asks a table for; here every proposal stands for itself."""
+
+    parameters = PARAMETERS
+    tokens = TOKENS
+    layers = 12
+
+    @staticmethod
+    def nearest(assignment: Assignment) -> str:
+        return json.dumps(dict(assignment), sort_keys=True)
+
+
+class RealSession:
+    """The session of `benchmarks.peers.session` with real training and a real clock."""
+
+    def __init__(self, seed: int, seconds: float) -> None:
+        self.family = _Space()
+        self.trials = 0
+        self.spec = HPOStudySpec.model_validate(document(seed))
+        self.source = open_data(self.spec.data, self.spec.training, seed)
+        self.seed = seed
+        self._packs: dict[str, Pack] = {}
+        self._until = time.monotonic() + seconds
+        self.seen: list[tuple[int, float, str]] = []
+
+    def train(self, configuration: str, before: float, until: float) -> float:
+        """Loss of a configuration after `until` tokens; it goes on where it was."""
+        if time.monotonic() >= self._until:
+            raise BudgetSpent
+        pack = self._packs.get(configuration) or self.build(configuration)
+        self._packs[configuration] = pack
+        (member,) = pack.members
+        while member.step * pack.step_tokens < until:
+            advance(pack, member.step, pack.members)
+            if member.step % 64 == 0 and time.monotonic() >= self._until:
+                raise BudgetSpent
+        loss = evaluate(pack, pack.members, lambda: False)[member]["loss"]
+        self.seen.append((member.step * pack.step_tokens, loss, configuration))
+        if until >= TOKENS:
+            del self._packs[configuration]
+        return loss if loss == loss else 1e3
+
+    def build(self, configuration: str) -> Pack:
+        training = bind(self.spec, json.loads(configuration)).training
+        spec = RunSpec(
+            study="real", study_uid="real", run="r", rung=0, layers=self.family.layers, tokens=TOKENS, horizon=TOKENS,
+            trials=[TrialSpec(name="t", training=training)], model=self.spec.model, data=self.spec.data,
+            seed=self.seed, evaluations=1, checkpoint="", metrics_port=0,
+        )  # fmt: skip
+        network = build_network(spec.model, self.source.shape, spec.seed)
+        return assemble(spec, torch.device("cpu"), Store(""), self.source, network)
+
+    def chosen(self) -> str | None:
+        """The best value at the most tokens seen, as everywhere in this comparison."""
+        ranked = sorted(self.seen, key=lambda found: (-found[0], found[1]))
+        return ranked[0][2] if ranked else None
+
+
+def in_full(seed: int, configuration: str) -> float:
+    """A configuration's loss after full training from scratch."""
+    return RealSession(seed, float("inf")).train(configuration, 0, TOKENS)
+
+
+def run_frostline(seed: int) -> dict[str, Any]:
+    """The product's command from start to exit."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        manifest = {
+            "apiVersion": "hpo.frostline.dev/v1alpha1", "kind": "HPOStudy", "metadata": {"name": "real"},
+            "spec": document(seed),
+        }  # fmt: skip
+        (folder / "study.yaml").write_text(to_yaml(manifest), encoding="utf-8")
+        command = [sys.executable, "-m", "frostline_operator.cli", "run", str(folder / "study.yaml")]
+        began = time.monotonic()
+        subprocess.run([*command, "--dir", str(folder / "run"), "--plain"], check=True, stdout=subprocess.DEVNULL)
+        wall = time.monotonic() - began
+        record = read_record(folder / "run")
+    assert record.best is not None
+    return {
+        "search": "frostline", "seed": seed, "wall": wall, "trials": len(record.trials), "runs": len(record.runs),
+        "training": sum(run.seconds for run in record.runs),
+        "chosen": json.dumps(record.best.assignment, sort_keys=True),
+    }  # fmt: skip
+
+
+def run_peer(name: str, seed: int, seconds: float) -> dict[str, Any]:
+    """A peer's search until its time is up."""
+    session = RealSession(seed, seconds)
+    began = time.monotonic()
+    tools.TOOLS[name](session, seed)  # type: ignore[arg-type]
+    return {
+        "search": name, "seed": seed, "wall": time.monotonic() - began, "trials": session.trials,
+        "chosen": session.chosen(),
+    }  # fmt: skip
+
+
+def main(seeds: int) -> None:
+    """Frostline and each peer in turn, seed by seed; benchmarks/results/peers-real.json."""
+    torch.set_num_threads(1)
+    tools.quiet()
+    rows = []
+    for seed in range(seeds):
+        load = os.getloadavg()[0]
+        ours = run_frostline(seed)
+        found = [ours, *[run_peer(name, seed, LEAD * ours["wall"]) for name in PEERS]]
+        for row in found:
+            row["load"] = round(load, 1)
+            row["loss"] = None if row["chosen"] is None else in_full(seed, row["chosen"])
+            print({key: value for key, value in row.items() if key != "chosen"}, flush=True)
+        rows += found
+        (RESULTS / "peers-real.json").write_text(json.dumps(rows, indent=1) + "\n")
+    print(f"\n{'search':<26}{'seconds':>10}{'loss of the chosen':>22}{'trials':>9}")
+    for name in ("frostline", *PEERS):
+        mine = [row for row in rows if row["search"] == name and row["loss"] is not None]
+        losses = " ".join(f"{row['loss']:.3f}" for row in mine)
+        middle = {key: statistics.median(row[key] for row in mine) for key in ("wall", "loss", "trials")}
+        print(f"{name:<26}{middle['wall']:>10.0f}{middle['loss']:>22.4f}{middle['trials']:>9.0f}   {losses}")
