@@ -146,8 +146,9 @@ class StudyLoop:
         out_of_time = remaining(self.spec.budget, self.state, now).wall_clock <= 0
         late = self.cluster.late_samples(awaiting)
         for run in awaiting:
-            self.store.add_samples(run.name, late.get(run.name, ()))
-            by_name = at_rung(self.store.samples(run.name), run.rung, run.tokens)
+            shown = late.get(run.name, ())
+            self.store.add_samples(run.name, shown)
+            by_name = at_rung(shown, run.rung, run.tokens)
             seen = {i: by_name[n] for i in run.trials if (n := self.state.trials[i].name) in by_name}
             self._book_awaited(run, seen, patience, self.state.finished is not None or out_of_time)
 

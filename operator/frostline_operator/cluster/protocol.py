@@ -51,7 +51,7 @@ class Cluster(Protocol):
         """How long a run's values are waited for after its end; None where the run's record counts at once."""
 
     def late_samples(self, runs: Sequence[Run]) -> Mapping[str, Sequence[Sample]]:
-        """Values seen since the last call of runs that have ended, by run."""
+        """What Prometheus has shown of runs that have ended, by run: all of it, and nothing from elsewhere."""
 
     def sweep(self, folders: Sequence[str]) -> None:
         """Remove checkpoints that nobody needs any more, those that are gone already included; it may take a while."""

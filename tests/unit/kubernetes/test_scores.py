@@ -15,7 +15,7 @@ from frostline_operator.cluster.kubernetes.watching import Watcher
 from frostline_operator.cluster.prometheus.asking import Asker
 from frostline_operator.cluster.prometheus.client import PrometheusClient
 from frostline_operator.engine.reconcile import Decision, Patience
-from frostline_operator.engine.state import RunState, StudyState
+from frostline_operator.engine.state import RunState
 from frostline_operator.engine.transition import book
 from tests.unit.engine.world import Trouble, World, study
 
@@ -39,7 +39,9 @@ def scores(prometheus: dict[str, Any], metrics: dict[str, Any], asked: bool = Tr
     kind = _Asker if asked else Asker
     asker = kind(PrometheusClient(made.prometheus), 300.0, lambda _: None) if prometheus else None
     found = Scores(StudyRef("n", "s", "uid-1", {}), Watcher(lambda _: None), asker, made)
-    found.collect(study(metrics=metrics), StudyState(), 0.0)
+    world = World(study(metrics=metrics))
+    world.tick()
+    found.collect(world.spec, world.state, world.now)
     return found
 
 

@@ -16,7 +16,7 @@ from frostline_operator.engine.reconcile import Sample
 
 UID = "uid-1"
 OBJECTIVE, TOKENS = "frostline_trial_objective", "frostline_trial_tokens_total"
-FINISHED = "frostline_trial_finished"
+FINISHED, LOSS = "frostline_trial_finished", "frostline_trial_loss"
 
 
 def series(name: str, points: Mapping[float, float], **labels: str) -> Series:
@@ -66,6 +66,11 @@ def test_series_of_another_study_or_without_labels_are_left_out() -> None:
 @pytest.mark.parametrize("tokens", [math.nan, math.inf, -1.0])
 def test_tokens_that_are_no_number_make_no_value(tokens: float) -> None:
     assert read(series(OBJECTIVE, {1.0: 2.0}), series(TOKENS, {1.0: tokens})) == []
+
+
+def test_the_training_loss_comes_along() -> None:
+    every = [series(name, {1.0: value}) for name, value in ((OBJECTIVE, 2.0), (TOKENS, 200), (LOSS, 0.5))]
+    assert read(*every) == [Sample("s-0000", 1, 200, 2.0, 0.5)]
 
 
 def test_a_counter_that_starts_over_is_another_value_of_fewer_tokens() -> None:

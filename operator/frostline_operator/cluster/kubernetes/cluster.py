@@ -148,7 +148,7 @@ class KubernetesCluster:
         return self._scores.patience()
 
     def late_samples(self, runs: Sequence[Run]) -> Mapping[str, Sequence[Sample]]:
-        """What Prometheus has shown since of runs that have ended."""
+        """What Prometheus has shown of runs that have ended."""
         return {run.name: self._scores.late(run) for run in runs}
 
     def run_settings(self, run: Run) -> RunSettings:

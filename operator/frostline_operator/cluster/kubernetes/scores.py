@@ -49,7 +49,10 @@ class Scores:
     def __init__(self, study: StudyRef, watcher: Watcher, asker: Asker | None, settings: OperatorSettings) -> None:
         self._study, self._watcher, self._asker, self._settings = study, watcher, asker, settings
         self._spec: HPOStudySpec | None = None
+        self._form: Form | None = None
+        self._asked = False
         self._new: dict[str, list[Sample]] = {}
+        self._known: dict[str, dict[tuple[str, int], Sample]] = {}
         self._final: dict[str, set[str]] = {}
         self._open: set[str] = set()
         self._last_source: str | None = None
@@ -80,7 +83,7 @@ class Scores:
             return None
         metrics = self._spec.metrics
         seconds = INTERVALS * self.interval if metrics.patience is None else parse_duration(metrics.patience)
-        if not self._asker.asked(self._study.uid):
+        if not self._asked:
             seconds = math.inf  # an operator that has just started: Prometheus may have known for long
         # A query of one's own that nothing may stand in for may measure something else than the trainer does
         waits = metrics.when_missing == "Wait"
@@ -94,15 +97,19 @@ class Scores:
             return
         if not self.from_prometheus:
             self._asker.forget(uid)
-            self._open, self._last_source = set(), None
+            self._last_source, self._open = None, set()
+            self._ask_by(None)
             return
+        form = self._form_of(spec)
+        self._ask_by(form)
         self._watch_outcomes(state)
         if not self._open:
             self._asker.rest(uid)
             return
         period = min(_LONGEST_PERIOD, max(_LEAST_PERIOD, self._settings.tick_seconds, self.interval / 4))
         oldest = min((run.awaited.since for run in state.awaiting_runs if run.awaited), default=now)
-        self._asker.follow(uid, self._form(spec), self.interval, period, max(0.0, now - oldest))
+        self._asker.follow(uid, form, self.interval, period, max(0.0, now - oldest))
+        self._asked = self._asker.asked(uid)  # before its answer is taken, which so is there if this says so
         by_trial = {(state.trials[i].name, r.rung): r for n in self._open for r in (state.runs[n],) for i in r.trials}
         for seen in self._asker.take(uid):
             run = state.runs.get(seen.run) if seen.run else by_trial.get((seen.sample.trial, seen.sample.rung))
@@ -122,7 +129,7 @@ class Scores:
             self._watcher.forget(self._study.uid, run.name)
             if set(trials) <= self._final.get(run.name, set()):
                 self._watcher.release(where)
-            return self.late(run)
+            return tuple(self._new.pop(run.name, ()))
         self._watcher.watch(self._study.uid, run.name, where, trials, self.interval)
         shown = self._watcher.take(self._study.uid, run.name)
         if shown is None:
@@ -132,8 +139,9 @@ class Scores:
         return shown.samples
 
     def late(self, run: Run) -> tuple[Sample, ...]:
-        """Values since the last call of a run that has ended."""
-        return tuple(self._new.pop(run.name, ()))
+        """Everything that Prometheus has shown of a run, in order of tokens."""
+        known = self._known.get(run.name, {})
+        return tuple(known[key] for key in sorted(known, key=lambda key: key[1]))
 
     def release(self, run: Run) -> None:
         """Let a trainer go whose values are known."""
@@ -169,7 +177,13 @@ class Scores:
             return Availability(True, "Prometheus", "values come through Prometheus")
         return None
 
-    def _form(self, spec: HPOStudySpec) -> Form:
+    def _ask_by(self, form: Form | None) -> None:
+        """What another query said counts no more."""
+        if form != self._form:
+            self._form = form
+            self._new, self._known, self._final = {}, {}, {}
+
+    def _form_of(self, spec: HPOStudySpec) -> Form:
         study, query = self._study, spec.metrics.query
         if query is None:
             return TrainerSeries(study.uid)
@@ -177,6 +191,7 @@ class Scores:
 
     def _keep(self, run: Run, seen: Seen) -> None:
         self._new.setdefault(run.name, []).append(seen.sample)
+        self._known.setdefault(run.name, {})[(seen.sample.trial, seen.sample.tokens)] = seen.sample
         if seen.finished or seen.sample.tokens >= run.tokens:
             self._final.setdefault(run.name, set()).add(seen.sample.trial)
 
@@ -189,9 +204,8 @@ class Scores:
             sources = {r.source for r in results if r is not None and r.run == name and r.state == "Completed"}
             if sources:
                 self._last_source = "Record" if "Record" in sources else "Prometheus"
-            self._new.pop(name, None)
-            self._final.pop(name, None)
-            self._where.pop(name, None)
+            for kept in (self._new, self._known, self._final, self._where):
+                kept.pop(name, None)
         self._open = now_open
 
 

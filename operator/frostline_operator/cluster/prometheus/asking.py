@@ -156,8 +156,7 @@ class Asker:
     def _answered(self, uid: str, study: _Study, began: float, seen: list[Seen], problem: Problem | None) -> None:
         found = {(one.run, one.sample.trial, one.sample.rung, one.sample.tokens): one for one in seen}
         with self._lock:
-            # By their text, in which NaN is like NaN
-            fresh = [one for key, one in found.items() if repr(study.known.get(key)) != repr(one)]
+            fresh = [one for key, one in found.items() if _news(study.known.get(key)) != _news(one)]
             changed = study.problem != problem
             study.known, study.problem = found, problem
             study.new += fresh
@@ -179,3 +178,8 @@ class Asker:
         if changed:
             log.warning("Prometheus: %s", problem.message)
             self._woken(uid)
+
+
+def _news(seen: Seen | None) -> str:
+    """What makes a value another one, as text, in which NaN is like NaN; the training loss goes on changing."""
+    return "" if seen is None else f"{seen.sample.objective!r} {seen.finished}"

@@ -1,7 +1,7 @@
 """What is asked of Prometheus for a study, and which values its answers hold. Pure.
 
-**The trainers' own series.** One instant query with a range selector returns the raw samples of objective, tokens and
-finished with the timestamps at which they were scraped. A value is what one target showed *at one moment*: objective
+**The trainers' own series.** One instant query with a range selector returns the raw samples of objective, tokens,
+finished and loss with the timestamps at which they were scraped. A value is what one target showed *at one moment*: objective
 and tokens of equal labels and equal timestamp, which is one scrape of one trainer, and the trainer swaps its figures
 whole. PromQL cannot say that: `last_over_time(objective) and last_over_time(tokens) >= n` pairs the newest of each,
 and these come from two scrapes wherever series do not arrive together (remote write, a store that is down, replicas),
@@ -79,7 +79,7 @@ class TrainerSeries:
 
     def query(self, window: float) -> str:
         """One range selector over all of them."""
-        names = "|".join((MetricName.OBJECTIVE, MetricName.TOKENS, MetricName.FINISHED))
+        names = "|".join((MetricName.OBJECTIVE, MetricName.TOKENS, MetricName.FINISHED, MetricName.LOSS))
         return f'{{__name__=~"{names}",study_uid="{escaped(self.study_uid)}"}}[{math.ceil(window)}s]'
 
     def read(self, answer: Answer) -> Findings:
@@ -182,7 +182,8 @@ def _one_scrape(labels: Mapping[str, str], values: Mapping[str, float]) -> Seen 
     if not labels.get("trial") or not labels.get("run"):
         return None
     finished = values.get(MetricName.FINISHED) == 1
-    return Seen(labels["run"], Sample(labels["trial"], rung, int(tokens), objective), finished)
+    loss = values.get(MetricName.LOSS)
+    return Seen(labels["run"], Sample(labels["trial"], rung, int(tokens), objective, loss), finished)
 
 
 def _rung(text: str | None) -> int | None:
