@@ -119,8 +119,8 @@ def _found() -> list[Builder]:
         ),
         lines(
             "Tokens seen",
-            "Tokens or samples that each trial had seen at its last evaluation. A line that stays flat while its pod "
-            "runs is a trainer that hangs, or one that evaluates too rarely (training.evaluations).",
+            "Tokens or samples that each trial had seen at its last evaluation, of which a run has four. A line that "
+            "stays flat for much longer than its first steps took is a trainer that hangs: see its pod's log.",
             Query(of("trial_tokens_total"), trial),
             steps=True,
             low=0,
