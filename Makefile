@@ -6,12 +6,15 @@ STAMP := $(VENV)/.installed
 DEMO := .demo
 BENCH_VENV := .bench-venv
 DIAMONDS := .bench/data/diamonds.csv
+IMAGE_PREFIX ?= ghcr.io/frostline
+TAG ?= 0.1.0
+BUILDER ?= $(notdir $(firstword $(shell command -v docker podman buildah 2>/dev/null)))
 # One thread per test process: small networks gain nothing from more, and two processes use both cores.
 export OMP_NUM_THREADS = 1
 PARALLEL := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long check generate dashboards format bench bench-paper bench-peers cluster cluster-down clean
+.PHONY: help demo test test-long check generate dashboards format bench bench-paper bench-peers images cluster cluster-down clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -41,9 +44,10 @@ check: $(STAMP) ## Lint, types, layers and unit tests, in under two minutes
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q $(PARALLEL) tests/unit
 
-generate: $(STAMP) ## Write what is made from the models: crds/ and docs/reference.md
+generate: $(STAMP) ## Write what is derived: crds/, docs/reference.md, and the chart's definitions, values table and schema
 	$(BIN)/frostline crds --output crds
 	$(BIN)/frostline crds --reference --output docs
+	$(BIN)/python charts/generate.py
 
 dashboards: $(STAMP) ## Write the Grafana dashboards of charts/grafana into the chart
 	$(BIN)/python -m charts.grafana
@@ -73,6 +77,13 @@ $(BENCH_VENV)/.installed: $(STAMP) benchmarks/peers/requirements.txt # on top of
 	  > $$($(BENCH_VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])')/frostline.pth
 	$(BENCH_VENV)/bin/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt
 	@touch $@
+
+images: ## Build the images of operator and trainer (IMAGE_PREFIX, TAG, BUILDER, BUILD_ARGS)
+	@test -n "$(BUILDER)" || { echo "docker, podman or buildah is needed; name another one with BUILDER="; exit 1; }
+	for part in operator trainer; do \
+	  $(BUILDER) build --file images/$$part/Dockerfile --tag $(IMAGE_PREFIX)/$$part:$(TAG) \
+	    --build-arg VERSION=$(TAG) --build-arg REVISION=$$(git rev-parse HEAD) $(BUILD_ARGS) . || exit 1; \
+	done
 
 cluster: $(STAMP) ## Start a whole real Kubernetes on this machine (Linux, root, Go; minutes to build the first time)
 	PYTHONPATH=tests/cluster $(BIN)/python -m frostcluster up

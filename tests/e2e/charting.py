@@ -45,6 +45,7 @@ class Helm:
     def install(self, values: Path, *arguments: str) -> str:
         """Install, or upgrade; returns when the operator is ready."""
         words = ["upgrade", "--install", self.release, str(CHART), "--values", str(values), "--wait", "--timeout=100s"]
+        words += ["--take-ownership", "--force-conflicts"]  # the definitions were applied by kubectl before
         return self.run(*words, *arguments)
 
     def pod(self) -> Manifest:

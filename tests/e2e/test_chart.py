@@ -1,6 +1,8 @@
 """The Helm chart, from `helm lint` to a study that goes on after the chart was uninstalled and installed again."""
 
 import json
+import re
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -233,7 +235,7 @@ def write(folder: Path, content: Manifest) -> Path:
     return file
 
 
-LONG = small(search={"trials": 4, "maxTrialsPerRun": 2}, fidelity={"samples": {"min": 15000, "max": 60000}})
+LONG = small(search={"trials": 2, "parallelism": 1}, fidelity={"samples": {"min": 20000, "max": 40000}})
 
 
 def runs(studies: Studies, name: str) -> list[str]:
@@ -286,8 +288,12 @@ def test_a_release_is_installed_upgraded_rolled_back_uninstalled_and_installed_a
     assert before.items() <= after.items()
     assert "Lost" not in {run["state"] for run in studies.runs("moving").values()}
     assert studies.status("moving")["best"]["value"] < 1
-    scored = prometheus.query(f'count(frostline_trial_objective{{study="moving",namespace="{place.namespace}"}})')
-    assert scored
+    chosen = f'study="moving",namespace="{place.namespace}"'
+    assert prometheus.query(f"last_over_time(frostline_trial_objective{{{chosen}}}[10m])")
+    address = helm.pod()["status"]["podIP"]
+    with urllib.request.urlopen(f"http://{address}:8080/metrics", timeout=5) as answer:
+        figures = answer.read().decode()
+    assert re.search(r'^frostline_operator_prometheus_queries_total\{outcome="\w+"\} [1-9]', figures, re.M), figures
     refused = {right: codes for right, codes in asked(images, account).items() if codes & {401, 403}}
     assert not refused
 

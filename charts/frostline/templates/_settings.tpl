@@ -10,7 +10,10 @@
       "tickSeconds" .Values.settings.tickSeconds
       "lingerSeconds" .Values.settings.lingerSeconds
       "graceSeconds" (int .Values.settings.graceSeconds)
+      "cleanupSeconds" (int .Values.settings.cleanupSeconds)
       "keepJobsSeconds" (int .Values.settings.keepJobsSeconds)
+      "nodeLostSeconds" (int .Values.settings.nodeLostSeconds)
+      "classes" .Values.settings.classes
       "lease" (dict "name" (include "frostline.fullname" .) "namespace" .Release.Namespace "seconds" (int .Values.lease.seconds))
       "template" (include "frostline.template" . | fromYaml)
 }}
