@@ -1,9 +1,9 @@
 """What is asked of Prometheus for a study, and which values its answers hold. Pure.
 
-**The trainers' own series.** One instant query with a range selector returns the raw samples of objective, tokens,
-finished and loss with the timestamps at which they were scraped. A value is what one target showed *at one moment*: objective
-and tokens of equal labels and equal timestamp, which is one scrape of one trainer, and the trainer swaps its figures
-whole. PromQL cannot say that: `last_over_time(objective) and last_over_time(tokens) >= n` pairs the newest of each,
+**The trainers' own series.** One instant query with a range selector returns the raw samples of objective, tokens and
+more with the timestamps at which they were scraped. A value is what one target showed *at one moment*: objective and
+tokens of equal labels and equal timestamp, which is one scrape of one trainer, and the trainer swaps its figures whole.
+PromQL cannot say that: `last_over_time(objective) and last_over_time(tokens) >= n` pairs the newest of each,
 and these come from two scrapes wherever series do not arrive together (remote write, a store that is down, replicas),
 so that an old objective would be taken at new tokens; `timestamp()` sees nothing of a trainer that has gone. Raw
 samples also need no aggregation over targets (two jobs that scrape one pod give the same pair twice), no `rate` (a
