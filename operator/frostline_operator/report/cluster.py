@@ -12,14 +12,14 @@ from frostline_operator.report.record import StudyRecord
 
 
 def read_cluster_record(api: Api, where: str, now: float) -> StudyRecord:
-    """The record of a study, `namespace/name`. Learning curves are not in it: the operator keeps results only.
+    """The record of a study, `namespace/name`. Of its learning curves the operator keeps a few points of each run.
 
     Raises:
         NotReadableError: there is no such study, or it has not begun.
         ApiError: the cluster does not answer, or refuses.
     """
     found = read_study(api, where, now)
-    return collect(found.study, found.seen, lambda run: (), found.ended_at)
+    return collect(found.study, found.seen, found.samples, found.ended_at)
 
 
 def best_to_yaml(record: StudyRecord) -> str:

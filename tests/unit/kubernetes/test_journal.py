@@ -1,5 +1,6 @@
 """The journal: what is read back is what was saved, whenever the writing stopped."""
 
+import math
 import random
 from dataclasses import replace
 from typing import Any, cast
@@ -8,9 +9,13 @@ import pytest
 
 from frostline_operator.cluster.kubernetes import journal as journal_module
 from frostline_operator.cluster.kubernetes.api import Api, ApiError
+from frostline_operator.cluster.kubernetes.curves import POINTS, samples_of
+from frostline_operator.cluster.kubernetes.events import Recorder
 from frostline_operator.cluster.kubernetes.jobs import StudyRef
 from frostline_operator.cluster.kubernetes.journal import Journal, StaleError, changes, condensed
-from frostline_operator.engine.state import StudyState
+from frostline_operator.cluster.kubernetes.store import KubernetesStore
+from frostline_operator.engine.reconcile import Sample
+from frostline_operator.engine.state import RunState, StudyState
 from tests.unit.engine.world import Trouble, World, study
 from tests.unit.kubernetes.fakes import FakeApi
 
@@ -167,3 +172,46 @@ def test_changes_are_told_by_identity() -> None:
     index = next(iter(after.trials))
     after.update_trial(index, outcome="Stopped")
     assert [t["index"] for t in changes(state, after)["trials"]] == [index]
+
+
+def test_learning_curves_are_kept_thin_and_only_for_reports() -> None:
+    api, world = FakeApi(), World(study(), 3)
+    kept, recorder = make(api), Recorder(cast(Api, api), STUDY)
+    store = KubernetesStore(kept, recorder)
+    store.load()
+    for _ in range(500):
+        world.tick()
+        for run in world.state.active_runs:
+            names = [world.state.trials[index].name for index in run.trials]
+            store.add_samples(
+                run.name,
+                [Sample(n, run.rung, step, 1 / step if step > 1 else math.nan) for n in names for step in range(1, 99)],
+            )
+        store.save(world.state)
+        if not world.state.active_runs:
+            break
+        world.end_one()
+    reader = make(api)
+    state = reader.load(with_curves=True)
+    assert reader.curves is not None and set(reader.curves) == set(state.runs)
+    for name, run in state.runs.items():
+        found = samples_of(run, state, reader.curves[name])
+        for index in run.trials:
+            own = [s for s in found if s.trial == state.trials[index].name]
+            assert [own[0].tokens, own[-2].tokens] == [1, 98] and math.isnan(own[0].objective)
+            result = state.trials[index].result_at(run.rung)
+            assert result is not None and (own[-1].tokens, own[-1].objective) == (result.tokens, result.value)
+            assert len(own) == POINTS + 1
+    operator = make(api)
+    operator.load()
+    assert operator.curves is None
+
+
+def test_a_run_that_nobody_watched_still_shows_where_it_came_out() -> None:
+    api = FakeApi()
+    _, world = drive(4, api)
+    state = world.state
+    done = next(run for run in state.runs.values() if run.state is RunState.SUCCEEDED)
+    assert [s.tokens for s in samples_of(done, state, {})] == [
+        r.tokens for i in done.trials if (r := state.trials[i].result_at(done.rung)) and r.value is not None
+    ]

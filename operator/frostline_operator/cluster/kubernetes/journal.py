@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from frostline_operator.cluster.kubernetes import names
 from frostline_operator.cluster.kubernetes.api import CONFIG_MAPS, Api, ApiError, Manifest
+from frostline_operator.cluster.kubernetes.curves import Curves
 from frostline_operator.cluster.kubernetes.jobs import StudyRef
 from frostline_operator.engine.state import Finished, Run, StudyState, Trial
 
@@ -50,13 +51,20 @@ class Journal:
         self._study = study
         self._saved = StudyState()
         self._facts: dict[str, Any] = {}
+        self.curves: dict[str, Curves] | None = None
+        """Learning curves by run, where `load` was asked for them."""
         self._chunk: Manifest | None = None
         self._number = 0
         self._size = 0
         self._records = 0
 
-    def load(self) -> StudyState:
-        """The state that all records come to."""
+    def load(self, with_curves: bool = False) -> StudyState:
+        """The state that all records come to.
+
+        Args:
+            with_curves: keep the learning curves too, for a report.
+        """
+        self.curves = {} if with_curves else None
         selector = f"{names.STUDY_UID}={self._study.uid},{names.COMPONENT}=journal"
         chunks, _ = self._api.list(CONFIG_MAPS, self._study.namespace, selector)
         chunks.sort(key=lambda chunk: int(chunk["metadata"]["labels"][_NUMBER]))
@@ -83,14 +91,20 @@ class Journal:
             self._append({"facts": {name: value}})
             self._facts[name] = value
 
-    def save(self, state: StudyState) -> None:
+    def save(self, state: StudyState, curves: dict[str, Curves] | None = None) -> None:
         """Write what changed since the last call, in one record.
+
+        Args:
+            state: of the study.
+            curves: of runs that have ended since, by their names; they go with the record of the end.
 
         Raises:
             StaleError: somebody else wrote meanwhile; nothing is written.
             ApiError: the API server did not take it.
         """
         record = changes(self._saved, state)
+        if record and curves:
+            record["curves"] = curves
         if record:
             self._append(record)
             self._saved = state.copy()
@@ -162,6 +176,8 @@ class Journal:
             state.finished = _FINISHED.validate_python(record["finished"])
         state.disagreements = int(record.get("disagreements", state.disagreements))
         self._facts.update(record.get("facts", {}))
+        if self.curves is not None:
+            self.curves.update(record.get("curves", {}))
 
 
 def changes(before: StudyState, after: StudyState) -> Record:
@@ -191,8 +207,9 @@ def condensed(records: list[Record]) -> list[Record]:
         trials.update({document["index"]: document for document in record.get("trials", ())})
         runs.update({document["name"]: document for document in record.get("runs", ())})
         rest.update({key: record[key] for key in ("startedAt", "finished", "disagreements") if key in record})
-        if "facts" in record:
-            rest["facts"] = {**rest.get("facts", {}), **record["facts"]}
+        for part in ("facts", "curves"):
+            if part in record:
+                rest[part] = {**rest.get(part, {}), **record[part]}
     return [{"trials": list(trials.values()), "runs": list(runs.values()), **rest}]
 
 

@@ -12,11 +12,13 @@ from frostline_operator.api.study import HPOStudy, HPOStudySpec
 from frostline_operator.cluster.kubernetes import nodes
 from frostline_operator.cluster.kubernetes.api import NODES, SLICES, STUDIES, Api
 from frostline_operator.cluster.kubernetes.classes import DeviceClass, memory_classes
+from frostline_operator.cluster.kubernetes.curves import Curves, samples_of
 from frostline_operator.cluster.kubernetes.errors import ApiError, NotReadableError
 from frostline_operator.cluster.kubernetes.jobs import StudyRef, pod_template
 from frostline_operator.cluster.kubernetes.journal import Journal
 from frostline_operator.cluster.kubernetes.settings import OperatorSettings
 from frostline_operator.cluster.kubernetes.views import parse_time
+from frostline_operator.engine.reconcile import Sample
 from frostline_operator.engine.state import MemoryClass, Observation
 from frostline_trainer.contract import ModelProfile
 
@@ -28,6 +30,12 @@ class ClusterStudy:
     study: HPOStudy
     seen: Observation
     ended_at: float | None
+    curves: Mapping[str, Curves]
+    """Points of the learning curves by run, as the journal keeps them."""
+
+    def samples(self, run: str) -> list[Sample]:
+        """What is known of a run's learning curves."""
+        return samples_of(self.seen.state.runs[run], self.seen.state, self.curves.get(run, {}))
 
 
 def read_classes(api: Api, spec: HPOStudySpec, settings: OperatorSettings) -> dict[str, DeviceClass]:
@@ -86,7 +94,7 @@ def read_study(api: Api, where: str, now: float) -> ClusterStudy:
     study = validate_study({key: body[key] for key in ("apiVersion", "kind", "metadata", "spec")}, name)
     reference = StudyRef(namespace, name, body["metadata"]["uid"], body["metadata"].get("labels") or {})
     journal = Journal(api, reference)
-    state = journal.load()
+    state = journal.load(with_curves=True)
     known = journal.fact("profile")
     if known is None:
         message = (body.get("status") or {}).get("message", "no operator has looked at it yet")
@@ -100,4 +108,5 @@ def read_study(api: Api, where: str, now: float) -> ClusterStudy:
         names = sorted({run.memory_class for run in state.runs.values()})
         classes = tuple(MemoryClass(name, None, 1) for name in names)
     seen = Observation(name, study.spec, ModelProfile.model_validate(known), classes, state, now)
-    return ClusterStudy(study, seen, parse_time((body.get("status") or {}).get("completionTime")))
+    ended_at = parse_time((body.get("status") or {}).get("completionTime"))
+    return ClusterStudy(study, seen, ended_at, journal.curves or {})

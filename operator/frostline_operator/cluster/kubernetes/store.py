@@ -1,4 +1,4 @@
-"""`Store` on Kubernetes: the state in the journal, events on the study, samples only in memory.
+"""`Store` on Kubernetes: the state in the journal, events on the study, samples in memory until their run has ended.
 
 A sample that is lost with its operator is unknown, never a failure: the durable record of a run is its result.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from frostline_operator.cluster.kubernetes.curves import curves
 from frostline_operator.cluster.kubernetes.events import Recorder
 from frostline_operator.cluster.kubernetes.journal import Journal
 from frostline_operator.engine.reconcile import Sample
@@ -34,9 +35,10 @@ class KubernetesStore:
         return self._journal.load()
 
     def save(self, state: StudyState) -> None:
-        """One record in the journal."""
-        self._journal.save(state)
-        for name in [name for name in self._samples if name in state.runs and not state.runs[name].state.open]:
+        """One record in the journal, with the learning curves of the runs whose end is in it."""
+        over = [name for name in self._samples if name in state.runs and not state.runs[name].state.open]
+        self._journal.save(state, {name: curves(self._samples[name].values()) for name in over})
+        for name in over:
             del self._samples[name]
 
     def add_samples(self, run: str, samples: Sequence[Sample]) -> None:

@@ -168,7 +168,8 @@ class StudyController:
         cluster.tidy(loop.state)
         keeps = _keeps(body, names.KEEP_CHECKPOINTS)
         swept = keeps or self._sweeper.sweep(cluster.leftovers, loop.done, self._spec.template, now)
-        if not self._trials.show(loop.state, make_plan(self._spec, loop.profile)):
+        sweeps = not keeps and self._shared.settings.cleanup_seconds > 0
+        if not self._trials.show(loop.state, make_plan(self._spec, loop.profile), sweeps):
             over = loop.state.finished is not None
             self._shared.publisher.submit(self._trials, at_once=over)
             if over and now - self._over_since(now) < _TRIALS_SECONDS:

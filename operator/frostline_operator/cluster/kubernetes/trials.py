@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from typing import Any
 
 from frostline_operator.api.study import API_VERSION
 from frostline_operator.api.trial import HPOTrialSpec, HPOTrialStatus, TrialRungResult, assignment_list
 from frostline_operator.cluster.kubernetes import names
 from frostline_operator.cluster.kubernetes.api import TRIALS, Api, ApiError, Manifest
 from frostline_operator.cluster.kubernetes.jobs import StudyRef
+from frostline_operator.engine.leftovers import keeps_checkpoint
 from frostline_operator.engine.plan import Plan
 from frostline_operator.engine.state import Run, RungResult, StudyState, Trial
 from frostline_operator.engine.summary import trial_state
@@ -30,43 +30,49 @@ class TrialWriter:
     def __init__(self, api: Api, study: StudyRef) -> None:
         self._api = api
         self._study = study
-        self._wanted: tuple[StudyState, Plan] | None = None
-        self._shown: dict[int, tuple[Trial, bool]] = {}
+        self._wanted: tuple[StudyState, Plan, bool] | None = None
+        self._shown: dict[int, tuple[Trial, bool, bool]] = {}
         """What was written of each trial: compared by identity, since trials are immutable."""
         self._written: dict[int, Manifest] | None = None
         """Status as it is in the API server, by trial; None before the first look."""
         self._writing = threading.Lock()
         self._closed = False
 
-    def show(self, state: StudyState, plan: Plan) -> bool:
-        """What is to be written from now on; True if all of it is."""
-        self._wanted = (state.copy(), plan)
-        return not self._changed(state, state.busy())
+    def show(self, state: StudyState, plan: Plan, swept: bool = True) -> bool:
+        """What is to be written from now on; True if all of it is.
+
+        Args:
+            state, plan: of the study.
+            swept: whether checkpoints that nobody needs are removed.
+        """
+        self._wanted = (state.copy(), plan, swept)
+        return not self._changed(state, swept)
 
     def write(self) -> bool:
         """Write some of what changed; True once nothing is left to write."""
         with self._writing:
             if self._closed or self._wanted is None:
                 return True
-            state, plan = self._wanted
-            busy = state.busy()
-            changed = self._changed(state, busy)
+            state, plan, swept = self._wanted
+            changed = self._changed(state, swept)
             if not changed:
                 return True
             written = self._read() if self._written is None else self._written
             self._written = written
-            for trial in changed[:_MOST_WRITES]:
-                self._write(trial, state, plan, trial.index in busy, written)
-                self._shown[trial.index] = (trial, trial.index in busy)
+            for face in changed[:_MOST_WRITES]:
+                trial, busy, kept = face
+                self._write(trial, trial_status(trial, state, plan, busy, kept), written)
+                self._shown[trial.index] = face
             return len(changed) <= _MOST_WRITES
 
-    def _changed(self, state: StudyState, busy: set[int]) -> list[Trial]:
-        unseen = (None, False)
-        return [
-            trial
-            for trial in state.trials.values()
-            if (shown := self._shown.get(trial.index, unseen))[0] is not trial or shown[1] != (trial.index in busy)
-        ]
+    def _changed(self, state: StudyState, swept: bool) -> list[tuple[Trial, bool, bool]]:
+        """Trials that are not shown as they are: with whether a run carries them, and whether they keep checkpoints."""
+        busy = state.busy()
+        faces = (
+            (trial, trial.index in busy, not swept or keeps_checkpoint(state, trial)) for trial in state.trials.values()
+        )
+        unseen = (None, False, False)
+        return [f for f in faces if (old := self._shown.get(f[0].index, unseen))[0] is not f[0] or old[1:] != f[1:]]
 
     def close(self) -> None:
         """Write no more: the study goes. Returns once nothing is being written."""
@@ -85,9 +91,8 @@ class TrialWriter:
         items, _ = self._api.list(TRIALS, self._study.namespace, f"{names.STUDY_UID}={self._study.uid}")
         return {int(item["spec"]["index"]): item.get("status") or {} for item in items}
 
-    def _write(self, trial: Trial, state: StudyState, plan: Plan, busy: bool, written: dict[int, Manifest]) -> None:
+    def _write(self, trial: Trial, status: Manifest, written: dict[int, Manifest]) -> None:
         namespace, name = self._study.namespace, trial.name
-        status = trial_status(trial, state, plan, busy)
         if trial.index not in written:
             try:
                 self._api.create(TRIALS, namespace, trial_manifest(self._study, trial))
@@ -95,15 +100,19 @@ class TrialWriter:
                 if error.status != 409:
                     raise
             written[trial.index] = {}
-        if _differs(written[trial.index], status):
-            try:
-                self._api.patch(TRIALS, namespace, name, {"status": status}, part="status")
-            except ApiError as error:
-                if error.status != 404:
-                    raise
-                del written[trial.index]  # somebody deleted it: made again when the trial next changes
-                return
-            written[trial.index] = status
+        known = written[trial.index]
+        patch: Manifest = {key: value for key, value in status.items() if known.get(key) != value}
+        patch |= {key: None for key in known if key not in status}
+        if not patch:
+            return
+        try:
+            self._api.patch(TRIALS, namespace, name, {"status": patch}, part="status")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            del written[trial.index]  # somebody deleted it: made again when the trial next changes
+            return
+        written[trial.index] = status
 
 
 def trial_manifest(study: StudyRef, trial: Trial) -> Manifest:
@@ -124,8 +133,8 @@ def trial_manifest(study: StudyRef, trial: Trial) -> Manifest:
     }
 
 
-def trial_status(trial: Trial, state: StudyState, plan: Plan, busy: bool) -> Manifest:
-    """How far a trial has come, as its object shows it."""
+def trial_status(trial: Trial, state: StudyState, plan: Plan, busy: bool, kept: bool) -> Manifest:
+    """How far a trial has come, as its object shows it; its checkpoint only while it is kept."""
     results = sorted(trial.results, key=lambda result: result.rung)
     best = next((r.value for r in reversed(results) if r.state == "Completed"), None)
     status = HPOTrialStatus(
@@ -133,7 +142,7 @@ def trial_status(trial: Trial, state: StudyState, plan: Plan, busy: bool) -> Man
         rung=trial.rung,
         value=best,
         rung_results=[_result(trial, result, state, plan) for result in results],
-        checkpoint=trial.checkpoint,
+        checkpoint=trial.checkpoint if kept else None,
     )
     return status.model_dump(mode="json", by_alias=True, exclude_none=True)
 
@@ -155,7 +164,3 @@ def _result(trial: Trial, result: RungResult, state: StudyState, plan: Plan) -> 
         source=result.source,
         message=result.message[:1024],
     )
-
-
-def _differs(written: dict[str, Any], status: dict[str, Any]) -> bool:
-    return any(written.get(key) != value for key, value in status.items())
