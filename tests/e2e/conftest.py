@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +9,8 @@ import pytest
 from frostcluster.client import Client
 from frostcluster.cluster import Cluster
 from frostcluster.fixtures import cluster, own_cluster, python_runtime, workloads
-from frostcluster.runtime import python_runtime_mounts
 from frostcluster.workloads import Workloads
-from tests.e2e.operating import ROOT, OperatorProcess, Studies
+from tests.e2e.operating import ROOT, SETTINGS, THREADS, OperatorProcess, Studies, settings_here
 
 __all__ = ["cluster", "own_cluster", "python_runtime", "workloads"]
 
@@ -49,25 +47,13 @@ def checkpoints(cluster: Client, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="session")
 def operator_settings(cluster: Client, checkpoints: Path) -> dict[str, object]:
     """Return the settings of an operator whose trainers run this very environment, one thread each."""
-    threads = [{"name": "OMP_NUM_THREADS", "value": "1"}, {"name": "MKL_NUM_THREADS", "value": "1"}]
-    common: dict[str, object] = {"tickSeconds": 1.0, "graceSeconds": 20, "keepJobsSeconds": 600, "memory": "cpu"}
     if not isinstance(cluster, Cluster):
         image, where = os.environ.get("FROSTLINE_E2E_IMAGE"), os.environ.get("FROSTLINE_E2E_CHECKPOINTS")
         if not image or not where:
             pytest.skip("a cluster elsewhere needs FROSTLINE_E2E_IMAGE and FROSTLINE_E2E_CHECKPOINTS (a URL)")
-        container = {"name": "trainer", "env": threads}
-        return {**common, "image": image, "checkpoints": where, "template": {"spec": {"containers": [container]}}}
-    runtime = python_runtime_mounts(Path(sys.prefix), [ROOT / "trainer", ROOT / "examples"])
-    paths = {"name": "PYTHONPATH", "value": f"{ROOT / 'trainer'}:{ROOT / 'examples'}"}
-    mounts = [*runtime.mounts, {"name": "checkpoints", "mountPath": "/checkpoints"}]
-    container = {"name": "trainer", "env": [*runtime.env, *threads, paths], "volumeMounts": mounts}
-    volume = {"name": "checkpoints", "hostPath": {"path": str(checkpoints), "type": "Directory"}}
-    return {
-        **common,
-        "image": runtime.image,
-        "command": [runtime.python, "-m", "frostline_trainer"],
-        "template": {"spec": {"containers": [container], "volumes": [*runtime.volumes, volume]}},
-    }
+        container = {"name": "trainer", "env": THREADS}
+        return {**SETTINGS, "image": image, "checkpoints": where, "template": {"spec": {"containers": [container]}}}
+    return settings_here(checkpoints)
 
 
 @pytest.fixture(scope="session")
@@ -91,4 +77,6 @@ def studies(operator: OperatorProcess, workloads: Workloads) -> Iterator[Studies
     if not operator.running:
         operator.start()
     yield Studies(workloads)
+    # Their checkpoints go with the test's folder; a pod for each would only take time
+    workloads.kubectl("annotate", "hpostudies", "--all", "--overwrite", "hpo.frostline.dev/keep-checkpoints=true")
     workloads.kubectl("delete", "hpostudies", "--all", "--timeout=90s")

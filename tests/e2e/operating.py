@@ -15,10 +15,18 @@ from typing import Any
 
 from frostcluster.client import Client, condition_status
 from frostcluster.errors import ClusterError
+from frostcluster.runtime import python_runtime_mounts
 from frostcluster.workloads import Workloads
 
 ROOT = Path(__file__).parents[2]
 Manifest = dict[str, Any]
+
+THREADS = [{"name": "OMP_NUM_THREADS", "value": "1"}, {"name": "MKL_NUM_THREADS", "value": "1"}]
+SETTINGS: Manifest = {
+    "tickSeconds": 1.0, "graceSeconds": 20, "keepJobsSeconds": 600, "memory": "cpu", "nodeLostSeconds": 20,
+    "cleanupSeconds": 60,
+}  # fmt: skip
+"""Of the tests' operators, whatever their cluster."""
 
 SMALL: Manifest = {
     "objective": {"metric": "loss"},
@@ -38,6 +46,25 @@ def small(**changes: Any) -> Manifest:
     for name, value in changes.items():
         spec[name] = {**spec[name], **value} if isinstance(value, dict) and name in spec else value
     return spec
+
+
+def settings_here(checkpoints: Path) -> Manifest:
+    """Settings of an operator on a cluster of our own, whose trainers run this very environment, one thread each.
+
+    Args:
+        checkpoints: folder of this machine that all pods have at /checkpoints.
+    """
+    runtime = python_runtime_mounts(Path(sys.prefix), [ROOT / "trainer", ROOT / "examples"])
+    paths = {"name": "PYTHONPATH", "value": f"{ROOT / 'trainer'}:{ROOT / 'examples'}"}
+    mounts = [*runtime.mounts, {"name": "checkpoints", "mountPath": "/checkpoints"}]
+    container = {"name": "trainer", "env": [*runtime.env, *THREADS, paths], "volumeMounts": mounts}
+    volume = {"name": "checkpoints", "hostPath": {"path": str(checkpoints), "type": "Directory"}}
+    return {
+        **SETTINGS,
+        "image": runtime.image,
+        "command": [runtime.python, "-m", "frostline_trainer"],
+        "template": {"spec": {"containers": [container], "volumes": [*runtime.volumes, volume]}},
+    }
 
 
 class OperatorProcess:

@@ -4,14 +4,16 @@ import json
 import random
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 from frostcluster.cluster import Cluster
 from tests.e2e.operating import OperatorProcess, Studies, small
 
-SPEC = small(search={"trials": 8, "maxTrialsPerRun": 2}, fidelity={"samples": {"min": 500, "max": 2000}})
-"""What the faults befall; three rungs, eight trials."""
+BUDGET = {"tokens": 16000, "gpuSeconds": 3600}
+SPEC = small(search={"trials": 8, "maxTrialsPerRun": 2}, fidelity={"samples": {"min": 500, "max": 2000}}, budget=BUDGET)
+"""What the faults befall; three rungs, eight trials, and twice the samples that they take undisturbed."""
 
 Results = dict[tuple[int, int], tuple[Any, ...]]
 
@@ -40,6 +42,17 @@ def finished_twice(studies: Studies, name: str) -> list[tuple[int, int]]:
     return [key for key, count in ended.items() if count > 1]
 
 
+def most_charged(studies: Studies, name: str) -> dict[str, float]:
+    """What was reserved and spent together, at the moment of the study's life when it was most."""
+    runs: dict[str, dict[str, Any]] = {}
+    most = {"tokens": 0.0, "gpu_seconds": 0.0}
+    for record in studies.journal(name):
+        runs.update({run["name"]: run["charged"] for run in record.get("runs", [])})
+        for unit in most:
+            most[unit] = max(most[unit], sum(charge.get(unit, 0) for charge in runs.values()))
+    return most
+
+
 def check(studies: Studies, name: str, expected: Results) -> None:
     status = studies.complete(name, 400)
     assert studies.results(name) == expected
@@ -47,6 +60,9 @@ def check(studies: Studies, name: str, expected: Results) -> None:
     assert status["reason"] == "Completed"
     spent = {line["name"]: line for line in status["budget"]}
     assert spent["tokens"]["reserved"] == 0
+    most = most_charged(studies, name)
+    assert 0 < spent["tokens"]["spent"] <= most["tokens"] <= BUDGET["tokens"]
+    assert 0 < spent["gpuSeconds"]["spent"] <= most["gpu_seconds"] <= BUDGET["gpuSeconds"]
 
 
 def test_the_operator_is_killed_twenty_times(studies: Studies, operator: OperatorProcess, expected: Results) -> None:
@@ -136,4 +152,25 @@ def test_a_node_is_deleted(studies: Studies, own_cluster: Cluster, expected: Res
     finally:
         own_cluster.nodes["gpu-small"].stop_kubelet()
         own_cluster.nodes["gpu-small"].start_kubelet()
+        own_cluster.wait_nodes()
+
+
+@pytest.mark.long
+def test_a_node_falls_silent_and_its_runs_go_on_elsewhere(
+    studies: Studies, own_cluster: Cluster, checkpoints: Path, expected: Results
+) -> None:
+    """Its trainers go on and write checkpoints all the same: nobody sees them, and nobody is disturbed by them."""
+    node = own_cluster.nodes["gpu-small"]
+    studies.apply("silent", SPEC)
+    studies.until("silent", "a pod", lambda: bool(running(studies, "silent")))
+    node.stop_kubelet()
+    try:
+        check(studies, "silent", expected)
+        lost = [run for run in studies.runs("silent").values() if run["state"] == "Lost"]
+        assert lost and all("has not answered" in run["message"] for run in lost)
+        assert "gpu-large" in {pod["spec"]["nodeName"] for pod in studies.pods("silent")}
+        # Nor does what cannot be stopped keep a study from being deleted
+        studies.workloads.kubectl("delete", "hpostudy", "silent", "--timeout=90s")
+    finally:
+        node.start_kubelet()
         own_cluster.wait_nodes()

@@ -1,8 +1,10 @@
 """What people do to studies: suspend, resume, raise, edit, delete; and studies side by side."""
 
 import time
+from pathlib import Path
 
 import pytest
+from frostcluster.cluster import Cluster
 from tests.e2e.operating import Studies, small
 
 LONG = small(search={"trials": 4, "parallelism": 1}, fidelity={"samples": {"min": 20000, "max": 80000}})
@@ -60,11 +62,28 @@ def test_what_must_not_change_is_refused(studies: Studies) -> None:
     studies.wait_condition("edited", "Accepted", "True", 30)
 
 
-def test_a_deleted_study_leaves_nothing_behind(studies: Studies) -> None:
+def kept(studies: Studies, checkpoints: Path, name: str) -> set[str]:
+    """Checkpoints of a study, below its folder."""
+    found = checkpoints.glob(f"{studies.namespace}/{name}-*/*/*/state.json")
+    return {"/".join(path.parts[-3:-1]) for path in found}
+
+
+def test_checkpoints_that_nobody_needs_go(studies: Studies, own_cluster: Cluster, checkpoints: Path) -> None:
+    studies.apply("tidy", small())
+    best = studies.complete("tidy")["best"]["checkpoint"]
+    studies.client.wait("only the best's is left", lambda: kept(studies, checkpoints, "tidy") == {best}, 60)
+    # As `kubectl get trials` has it, too
+    shown = {t["status"]["checkpoint"]["path"] for t in studies.trials("tidy") if t["status"].get("checkpoint")}
+    assert shown == {best}
+    studies.workloads.kubectl("delete", "hpostudy", "tidy", "--timeout=90s")
+    assert kept(studies, checkpoints, "tidy") == set()
+
+
+def test_a_deleted_study_leaves_nothing_behind(studies: Studies, own_cluster: Cluster, checkpoints: Path) -> None:
     studies.apply("deleted", LONG)
     studies.until("deleted", "a pod", lambda: bool(active(studies, "deleted")))
 
-    studies.workloads.kubectl("delete", "hpostudy", "deleted", "--timeout=60s")
+    studies.workloads.kubectl("delete", "hpostudy", "deleted", "--timeout=90s")
 
     kinds = "jobs,pods,configmaps,hpotrials"
     selector = "hpo.frostline.dev/study=deleted"
@@ -73,6 +92,7 @@ def test_a_deleted_study_leaves_nothing_behind(studies: Studies) -> None:
         return not studies.workloads.kubectl("get", kinds, "-l", selector, "-o", "name").split()
 
     studies.client.wait("nothing is left", gone, 60)
+    assert not list((checkpoints / studies.namespace).glob("deleted-*"))
     # A study of the same name is a new one
     studies.apply("deleted", small(search={"trials": 1}))
     assert studies.complete("deleted")["trials"]["total"] == 1
