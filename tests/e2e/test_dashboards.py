@@ -105,7 +105,7 @@ def test_each_panel_and_rule_has_data_and_what_is_empty_in_calm_shows_a_fault(se
     assert best["metric"]["study"] == "calm", "the operator's labels are honoured"
     promoted = seen.api.now("sum by (rung) (frostline_study_promotions_total)")
     shown = {int(s["metric"]["rung"]): int(s["value"][1]) for s in promoted}
-    assert shown == {row["rung"]: row["promoted"] for row in status["rungs"]}
+    assert shown == {row["rung"]: row["promoted"] for row in status["rungs"][:-1]}
     curves = {(s["metric"]["rung"], s["metric"]["trial"]) for s in seen.series("frostline_trial_objective")}
     assert len(curves) >= len(studies.results("calm")) - 1, "each trial's curve at each rung"
     measured = {t["status"]["rungResults"][0]["peakBytes"] for t in studies.trials("calm")}

@@ -77,7 +77,8 @@ def test_a_study_under_way_is_said_as_its_status_says_it() -> None:
         assert sum_of(found, "rung_trials", rung=rung) == row.entered
         assert value(found, "rung_trials", rung=rung, state="Completed") == row.finished
         assert value(found, "rung_trials", rung=rung, state="Failed") == row.failed
-        assert value(found, "promotions_total", rung=rung) == row.promoted
+        if row is not summary.rungs[-1]:
+            assert value(found, "promotions_total", rung=rung) == row.promoted
         assert (value(found, "rung_layers", rung=rung), value(found, "rung_tokens", rung=rung)) == (
             row.layers,
             row.tokens,

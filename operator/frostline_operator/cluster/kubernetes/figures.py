@@ -58,7 +58,8 @@ class RungFigures:
     planned: int
     states: Mapping[str, int]
     """Trials that have entered it, by `RUNG_STATES`."""
-    promoted: int
+    promoted: int | None
+    """None at the highest rung, which nothing leaves."""
     best: float | None
     spearman: float | None
 
@@ -194,7 +195,7 @@ def _rungs(seen: Observation, plan: Plan, rows: Sequence[RungRow]) -> tuple[Rung
                         strict=True,
                     )
                 ),
-                promoted=sum(row.promoted for row in here),
+                promoted=sum(row.promoted for row in here) if rung.index < plan.top else None,
                 best=best_of(values) if values else None,
                 spearman=here[0].spearman if here else None,
             )
