@@ -35,6 +35,7 @@ from frostline_trainer.errors import StudyFault
 from frostline_trainer.families.vision import cut
 from frostline_trainer.families.weights import estimate_statistics
 from frostline_trainer.logs import log
+from frostline_trainer.memory.limit import no_longer_on_host, on_device, on_host
 from frostline_trainer.metrics import RunMetrics
 from frostline_trainer.network import ChainNetwork, Suffix
 from frostline_trainer.optim import load_optimizer_state, optimizer_state
@@ -96,6 +97,8 @@ class Trial:
         """
         network = chain(model)
         whole = network.module().to(self.device)
+        on_device(whole)
+        no_longer_on_host()
         estimate_statistics(whole, [batch.to(self.device) for batch in statistics])
         split = network.split(self.layers)
         self._suffix = split.suffixes[0]
@@ -157,7 +160,8 @@ class Trial:
             folder = checkpoint_folder(self.name, self._run.rung, self._run.run)
             state = optimizer_state(self._optimizer, self._suffix.trainable()) if self._optimizer else {}
             checkpoint = Checkpoint(self.layers, 0, self._seen, self._suffix.state(), state)
-            size = save_checkpoint(self._place.store, folder, checkpoint)
+            with on_host():
+                size = save_checkpoint(self._place.store, folder, checkpoint)
         self._place.metrics.update(self.name, finished=reason != "Stopped")
         log("finished", trial=self.name, rung=self._run.rung, reason=reason, tokens=self._seen, checkpoint=folder)
         return TrialResult(
@@ -203,9 +207,10 @@ def run_custom(
     trials = [Trial(spec, trial, device, place) for trial in spec.trials]
 
     def evaluate(trial: Trial) -> TrialResult:
-        _seed_everything(spec.seed)
+        seed_everything(spec.seed)
         try:
-            function(trial)
+            with on_host():  # until it calls `freeze`: data and model are made before
+                function(trial)
         except _Diverged:
             return trial._result("Diverged")
         except (StudyFault, torch.OutOfMemoryError, MemoryError):
@@ -249,7 +254,7 @@ def load_entrypoint(name: str) -> Callable[[Trial], None]:
     return function  # type: ignore[no-any-return]
 
 
-def _seed_everything(seed: int) -> None:
+def seed_everything(seed: int) -> None:
     """The same start for each trial, whether it runs first or last in its process."""
     torch.manual_seed(derive(seed, "custom"))
     random.seed(derive(seed, "custom", "python"))

@@ -106,7 +106,7 @@ def main(document: str, form: str, memory: Literal["cuda", "cpu", "none"] = "non
         wanted = {name: fields[name] for name in ProfileSpec.model_fields if name in fields}
         spec = ProfileSpec.model_validate_json(json.dumps(wanted))
         found = profile(spec) if spec.model.family != "Custom" else probe(spec)
-        if memory != "none" and spec.model.family != "Custom":
+        if memory != "none":
             from frostline_trainer.memory.profile import cached_memory_profile
 
             found = found.model_copy(update={"memory": cached_memory_profile(spec, memory)})
@@ -143,8 +143,9 @@ def memory_table(found: MemoryProfile) -> str:
     """For people: what each z needs, and which z the usual cards hold."""
     from frostline_trainer.memory.cards import CARDS_GIB, usable_bytes
 
+    how = "measured in short runs, as the entrypoint cannot be traced" if found.method == "Probed" else "foretold"
     lines = [
-        f"peak {found.device} memory in MiB at batch {found.batch}",
+        f"peak {found.device} memory in MiB at batch {found.batch} ({how})",
         f"{'z':>4} {'allocated':>12} {'reserved':>12} {'required':>12} {'each further trial':>19}",
     ]
     for z in range(1, found.layers + 1):

@@ -138,7 +138,8 @@ def evaluate_run(
             from frostline_trainer.entrypoint import run_custom
 
             training_since = time.monotonic()
-            trials = run_custom(spec, device, Store(spec.checkpoint), metrics, stopped)
+            with memory.enforced(()):
+                trials = run_custom(spec, device, Store(spec.checkpoint), metrics, stopped)
         else:
             store = Store(spec.checkpoint)
             pack = build_pack(spec, device, store)

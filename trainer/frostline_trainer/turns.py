@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from frostline_trainer.memory.limit import carried
 from frostline_trainer.network import run_prefix
 
 Result = TypeVar("Result")
@@ -44,12 +45,14 @@ class Turns:
             self._here.number, self._here.calls = 0, 0
             return [functions[0]()]
         results: dict[int, Result] = {}
+        watched = carried()
 
         def work(number: int) -> None:
             self._here.number, self._here.calls = number, 0
             try:
                 self._wait()
-                results[number] = functions[number]()
+                with watched():
+                    results[number] = functions[number]()
             except _Abandoned:
                 pass
             except BaseException as error:  # noqa: BLE001 - raised again by the thread that asked

@@ -9,11 +9,12 @@ inside `on_host` does not count, and `on_device` names what moves over. Without 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from frostline_trainer.memory.tracker import MemoryTracker
 
@@ -29,6 +30,28 @@ def counting(tracker: MemoryTracker) -> Iterator[MemoryTracker]:
             yield tracker
     finally:
         _current.reset(token)
+
+
+def carried() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """What watches over this thread's tensors, for a thread that works in its stead.
+
+    Call the answer in the other thread; while the context lasts, its tensors are counted (or hollow) like those here.
+    """
+    modes = _get_current_dispatch_mode_stack()
+    tracker = _current.get()
+
+    @contextlib.contextmanager
+    def context() -> Iterator[None]:
+        token = _current.set(tracker)
+        try:
+            with contextlib.ExitStack() as stack:
+                for mode in modes:
+                    stack.enter_context(mode)
+                yield
+        finally:
+            _current.reset(token)
+
+    return context
 
 
 @contextlib.contextmanager
@@ -61,6 +84,13 @@ def on_host() -> Iterator[None]:
         yield
     finally:
         tracker.paused = before
+
+
+def no_longer_on_host() -> None:
+    """From here to the end of the surrounding `on_host`, new tensors count: a custom entrypoint has its model now."""
+    tracker = _current.get()
+    if tracker is not None:
+        tracker.paused = False
 
 
 def on_device(*moved: nn.Module | Tensor | None) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Literal
@@ -15,14 +16,15 @@ import pydantic
 from frostline_trainer.contract import MemoryProfile, ProfileSpec
 from frostline_trainer.data.open import data_shape
 from frostline_trainer.data.shape import DataShape
-from frostline_trainer.errors import StudyFault
+from frostline_trainer.entrypoint import load_entrypoint
 from frostline_trainer.memory.allocator import smallest_cap
+from frostline_trainer.memory.custom import custom_memory_profile
 from frostline_trainer.memory.fit import Simulation, fit
 from frostline_trainer.memory.simulate import layers_of, simulate
 
 Device = Literal["cuda", "cpu"]
 
-VERSION = 1
+VERSION = 2
 """Raise it when the simulation changes, so that cached profiles are made anew."""
 CACHE_ENV = "FROSTLINE_CACHE"
 """Folder of cached profiles; by default `frostline` in the user's cache folder."""
@@ -37,13 +39,10 @@ def memory_profile(spec: ProfileSpec, device: Device = "cuda", shape: DataShape 
         shape: of the data, where it is known already; else the data is looked at.
 
     Raises:
-        StudyFault: the model or the data cannot be built, or the model is a custom entrypoint, whose own loop cannot
-            be run on tensors without content.
+        StudyFault: the model or the data cannot be built, or a custom entrypoint fails.
     """
     if spec.model.family == "Custom":
-        raise StudyFault(
-            "model.family: the memory of a Custom entrypoint is not foretold; its first run on a device measures it"
-        )
+        return custom_memory_profile(spec, device, memory_hash(spec, device, None))
     shape = shape or data_shape(spec.data, spec.training)
     layers, convolutional = layers_of(spec, shape)
 
@@ -62,7 +61,7 @@ def memory_profile(spec: ProfileSpec, device: Device = "cuda", shape: DataShape 
 
 def cached_memory_profile(spec: ProfileSpec, device: Device = "cuda", folder: Path | None = None) -> MemoryProfile:
     """`memory_profile`, read from `folder` (by default `cache_folder()`) where it was made before."""
-    shape = data_shape(spec.data, spec.training)
+    shape = None if spec.model.family == "Custom" else data_shape(spec.data, spec.training)
     path = (folder or cache_folder()) / f"memory-{memory_hash(spec, device, shape)}.json"
     with contextlib.suppress(OSError, pydantic.ValidationError):
         return MemoryProfile.model_validate_json(path.read_text(encoding="utf-8"))
@@ -83,8 +82,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "frostline"
 
 
-def memory_hash(spec: ProfileSpec, device: Device, shape: DataShape) -> str:
-    """Of all that memory depends on, and of nothing else: trials that differ in learning rate share a profile."""
+def memory_hash(spec: ProfileSpec, device: Device, shape: DataShape | None) -> str:
+    """Of all that memory depends on, and of nothing else: trials that differ in learning rate share a profile.
+
+    A custom entrypoint (without a `shape`) may depend on everything that it is given, and on its module's text.
+    """
     import torch
     import torchvision
     import transformers
@@ -96,7 +98,7 @@ def memory_hash(spec: ProfileSpec, device: Device, shape: DataShape) -> str:
         "device": device,
         "packages": [module.__version__.split("+")[0] for module in (torch, torchvision, transformers)],
         "model": spec.model.model_dump(mode="json"),
-        "shape": [shape.kind, *shape.input, shape.classes],
+        "shape": _all_of(spec) if shape is None else [shape.kind, *shape.input, shape.classes],
         "batch": training.batch_size,
         "accumulates": training.accumulation > 1,
         "precision": [training.precision, training.prefix_precision],
@@ -107,6 +109,13 @@ def memory_hash(spec: ProfileSpec, device: Device, shape: DataShape) -> str:
         "recomputes": training.activation_checkpointing,
     }
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _all_of(spec: ProfileSpec) -> list[str]:
+    assert spec.model.entrypoint is not None
+    module = sys.modules.get(load_entrypoint(spec.model.entrypoint).__module__)
+    source = Path(str(getattr(module, "__file__", "")))
+    return [spec.model_dump_json(), source.read_text(encoding="utf-8") if source.is_file() else ""]
 
 
 def exact_largest_layers(spec: ProfileSpec, limit: int, *, trials: int = 1, shape: DataShape | None = None) -> int:

@@ -66,7 +66,8 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     `live` is the number of bytes held at this moment and `peak` its maximum, both in multiples of `granule`. Storages
     that were there before and are only looked at (a data set that is sliced) do not count unless named by `hold`.
-    `on_allocate` is called with the live bytes after each allocation and may raise.
+    `on_allocate` is called with the live bytes after each allocation and may raise. With `only`, tensors on devices of
+    another type do not count.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         record: bool = True,
         on_allocate: Callable[[int], None] | None = None,
         temporaries: Callable[[Any, tuple[Any, ...], dict[str, Any]], Iterable[int]] | None = None,
+        only: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.granule = granule
@@ -87,6 +89,7 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._record = record
         self._on_allocate = on_allocate
         self._temporaries = temporaries
+        self._only = only
         # Address of the StorageImpl -> (weak reference, block number, rounded bytes); 0 bytes for what does not count.
         self._known: dict[int, tuple[weakref.ref[Any], int, int]] = {}
 
@@ -138,6 +141,7 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             storage = tensor.untyped_storage()
         except NotImplementedError:  # a wrapper without storage of its own
             return
+        counted = counted and self._only in (None, tensor.device.type)
         address = storage._cdata
         known = self._known.get(address)
         if known is not None and (known[2] or not counted):
