@@ -72,6 +72,13 @@ def operator(
 
 
 @pytest.fixture
+def no_operator(operator: OperatorProcess) -> None:
+    """Stop the session's operator, for a test that has one of its own; the next test that needs it starts it again."""
+    if operator.running:
+        operator.stop()
+
+
+@pytest.fixture
 def studies(operator: OperatorProcess, workloads: Workloads) -> Iterator[Studies]:
     """Have a fresh namespace for studies, and an operator that looks after them; studies go before the namespace."""
     if not operator.running:

@@ -48,7 +48,12 @@ def confined(cluster: Client, crds: Client, workloads: Workloads, tmp_path: Path
 
 
 def test_an_operator_that_may_not_read_nodes_says_so_and_can_be_told(
-    cluster: Client, confined: Path, workloads: Workloads, operator_settings: Manifest, tmp_path: Path
+    cluster: Client,
+    confined: Path,
+    workloads: Workloads,
+    no_operator: None,
+    operator_settings: Manifest,
+    tmp_path: Path,
 ) -> None:
     settings = tmp_path / "settings.yaml"
     studies = Studies(workloads)

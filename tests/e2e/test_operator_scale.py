@@ -33,6 +33,8 @@ FULL = os.environ.get("FROSTLINE_SCALE") == "full"
 NODES, STUDIES, TRIALS = (500, 20, 100) if FULL else (100, 5, 40)
 TICK = "frostline_operator_tick"
 MEMORY_MIB = (8192, 16384, 24576, 40960, 81920)
+ALONE = {"cleanupSeconds": 0}
+"""A pod that cleans up would wait on a fake node for ever."""
 FAKE = {"key": "frostline.test/fake", "value": "yes", "effect": "NoSchedule"}
 
 
@@ -180,12 +182,13 @@ def quantile(values: dict[str, float], histogram: str, share: float) -> float:
 @pytest.mark.long
 def test_many_nodes_studies_and_trials(
     fake_fleet: Client,
+    no_operator: None,
     operator_settings: dict[str, object],
     workloads: Workloads,
     tmp_path: Path,
 ) -> None:
     settings_file = tmp_path / "settings.yaml"
-    settings_file.write_text(json.dumps({**operator_settings, "namespaces": [workloads.namespace]}))
+    settings_file.write_text(json.dumps({**operator_settings, **ALONE, "namespaces": [workloads.namespace]}))
     operator = OperatorProcess(fake_fleet, settings_file, tmp_path)
     api = Api.connect(str(fake_fleet.kubeconfig))
     studies = Studies(workloads)
