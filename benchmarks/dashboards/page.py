@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import itertools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -168,11 +170,12 @@ def _lines(panel: Mapping[str, Any], answers: Answers) -> str:
     figure = go.Figure()
     named = [(values.name(t["legendFormat"], s.labels), s) for t, found in answers for s in found]
     for n, (label, series) in enumerate(sorted(named, key=lambda pair: pair[0])):
-        colour = PALETTE[n % len(PALETTE)]
+        colour = _fixed(panel, label) or PALETTE[n % len(PALETTE)]
+        points = _broken(series.points)
         figure.add_trace(
             go.Scatter(
-                x=[at * 1000 for at, _ in series.points],
-                y=[value for _, value in series.points],
+                x=[at * 1000 for at, _ in points],
+                y=[value for _, value in points],
                 name=label,
                 mode="lines+markers" if len(series.points) < 4 else "lines",
                 line={
@@ -191,7 +194,27 @@ def _lines(panel: Mapping[str, Any], answers: Answers) -> str:
     if low is not None and high is None and everything:
         high = max(everything) * 1.05 or 1.0
     figure.update_yaxes(range=[low, high] if low is not None else None, **_ticks(everything, low, high, unit, decimals))
-    return _plot(figure, panel, legend=len(named) <= 14)
+    return _plot(figure, panel, legend=panel["options"]["legend"]["showLegend"] and len(named) <= 14)
+
+
+def _fixed(panel: Mapping[str, Any], label: str) -> str | None:
+    """The colour that an override gives a series."""
+    for override in panel["fieldConfig"]["overrides"]:
+        matcher = override["matcher"]
+        if matcher["id"] == "byRegexp" and re.search(matcher["options"].strip("/"), label):
+            return str(override["properties"][0]["value"]["fixedColor"])
+    return None
+
+
+def _broken(points: Points) -> list[tuple[float, float | None]]:
+    """Points with a gap where some are missing, as Grafana draws them."""
+    step = min((b[0] - a[0] for a, b in itertools.pairwise(points)), default=0.0)
+    made: list[tuple[float, float | None]] = []
+    for n, (at, value) in enumerate(points):
+        if n and at - points[n - 1][0] > 1.5 * step:
+            made.append((points[n - 1][0] + step, None))
+        made.append((at, value))
+    return made
 
 
 def _ticks(
@@ -203,7 +226,7 @@ def _ticks(
     least, most = (min(everything) if low is None else low), (max(everything) if high is None else high)
     if most <= least:
         most = least + 1
-    at = [least + (most - least) * n / 4 for n in range(5)]
+    at = values.ticks(least, most, unit)
     return {"tickvals": at, "ticktext": [values.text(value, unit, decimals) for value in at]}
 
 

@@ -25,7 +25,26 @@ def text(value: float, unit: str, decimals: int | None = None) -> str:
         return _scaled(value, 1000, ("", "k", "M", "G", "T", "P", "E"), decimals)
     if unit in ("ops", "reqps"):
         return f"{plain(value, decimals)} {'ops/s' if unit == 'ops' else 'req/s'}"
+    if unit == "none":
+        return f"{value:.0f}" if value == int(value) else f"{value:.{4 if decimals is None else decimals}f}"
     return plain(value, decimals) if abs(value) < 100_000 else _scaled(value, 1000, ("", "K", "Mil", "Bil"), decimals)
+
+
+_NICE_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
+
+
+def ticks(low: float, high: float, unit: str) -> list[float]:
+    """Round values between two ends, about four, round in what the unit counts by: 1024 for bytes, 60 for times."""
+    rough = (high - low) / 4 or 1.0
+    if unit == "bytes":
+        step = 2.0 ** math.ceil(math.log2(rough))
+    elif unit in ("s", "dtdurations") and rough > 1:
+        step = float(next((nice for nice in _NICE_SECONDS if nice >= rough), 86400 * math.ceil(rough / 86400)))
+    else:
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(power * nice for nice in (1, 2, 2.5, 5, 10) if power * nice >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def plain(value: float, decimals: int | None = None) -> str:

@@ -38,6 +38,8 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 WIDTH = 24
 """Columns of Grafana's grid."""
+RUNG_COLOURS = ("#8AB8FF", "#73BF69", "#F2CC0C", "#FF9830", "#F2495C", "#B877D9", "#37872D", "#3274D9")
+"""From the lowest rung up; rungs beyond them have what Grafana gives them."""
 
 Builder = timeseries.Panel | stat.Panel | table.Panel | bargauge.Panel | statetimeline.Panel
 Panel = TypeVar("Panel", timeseries.Panel, stat.Panel, table.Panel, bargauge.Panel, statetimeline.Panel)
@@ -73,6 +75,8 @@ def lines(
     high: float | None = None,
     limit: float | None = None,
     decimals: int | None = None,
+    rungs: bool = False,
+    legend: bool = True,
 ) -> timeseries.Panel:
     """Series over time.
 
@@ -86,14 +90,19 @@ def lines(
         low, high: ends of the axis, where they are known.
         limit: a line to compare with.
         decimals: of the axis, 0 for whole numbers.
+        rungs: names begin with their rung, which gives the colour: the same in all panels.
+        legend: whether names are listed; not where there are as many as trials.
     """
     panel = timeseries.Panel().draw_style(GraphDrawStyle.LINE).line_width(1).show_points(VisibilityMode.AUTO)
     panel.span_nulls(False).point_size(4).color_scheme(FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC))
     panel.fill_opacity(40 if stacked else 5)
     panel.line_interpolation(LineInterpolation.STEP_AFTER if steps else LineInterpolation.LINEAR)
     panel.tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
-    legend = common.VizLegendOptions().display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM)
-    panel.legend(legend.show_legend(True).calcs([]))
+    names = common.VizLegendOptions().placement(LegendPlacement.BOTTOM).show_legend(legend).calcs([])
+    panel.legend(names.display_mode(LegendDisplayMode.LIST if legend else LegendDisplayMode.HIDDEN))
+    for rung, colour in enumerate(RUNG_COLOURS if rungs else ()):
+        fixed = DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})
+        panel.override_by_regexp(f"/rung {rung}\\b/", [fixed])
     if stacked:
         panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
     if low is not None:
@@ -213,7 +222,7 @@ def statements(
     title: str, description: str, query: Query, words: Mapping[str, tuple[str, str]], width: int = 12, height: int = 8
 ) -> table.Panel:
     """A table of every series' labels, and its value in words."""
-    panel = table.Panel().show_header(True).mappings([_words(words)])
+    panel = table.Panel().show_header(True).mappings([_words(words)]).no_value("none")
     hidden = dict.fromkeys(("Time", "__name__", "instance", "job", "namespace", "study", "pod", "container"), True)
     panel.with_transformation(DataTransformerConfig("organize", options={"excludeByName": hidden}))
     return _finished(panel, title, description, "short", width, height, [query], instant=True, tabular=True)

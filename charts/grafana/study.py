@@ -97,6 +97,7 @@ def _found() -> list[Builder]:
             "value may step back: more layers have only just been thawed.",
             Query(of("study_best_objective"), "best so far"),
             Query(of("study_rung_best_objective"), "rung {{rung}}"),
+            rungs=True,
             steps=True,
         ),
         lines(
@@ -105,23 +106,30 @@ def _found() -> list[Builder]:
             "the end of its rung asks for more tokens there; one that leaves the picture is diverging.",
             Query(of("trial_objective"), trial),
             width=16,
+            rungs=True,
+            legend=False,
         ),
         lines(
             "Median by rung",
             "The median of the running trials at each rung. Where rungs do not come out in order, higher fidelity does "
             "not help: see the rank correlation.",
             Query(f"quantile by (rung) (0.5, {of('trial_objective')})", "rung {{rung}}"),
+            rungs=True,
         ),
         lines(
             "Training loss",
             "Training loss of late, by trial. Far below the objective it means overfitting, NaN gaps mean divergence.",
             Query(of("trial_loss"), trial),
+            rungs=True,
+            legend=False,
         ),
         lines(
             "Tokens seen",
             "Tokens or samples that each trial had seen at its last evaluation, of which a run has four. A line that "
             "stays flat for much longer than its first steps took is a trainer that hangs: see its pod's log.",
             Query(of("trial_tokens_total"), trial),
+            rungs=True,
+            legend=False,
             steps=True,
             low=0,
         ),
@@ -140,15 +148,16 @@ def _rungs() -> list[Builder]:
             "trials that reached both.",
             "rung",
             Column("layers", by_rung(of("study_rung_layers"))),
-            Column("tokens", by_rung(of("study_rung_tokens"))),
+            Column("tokens", by_rung(of("study_rung_tokens")), "none"),
             Column("planned", by_rung(of("study_rung_planned_trials"))),
             Column("entered", by_rung(of("study_rung_trials"))),
             Column("running", by_rung(of("study_rung_trials", 'state="Running"'))),
             Column("finished", by_rung(of("study_rung_trials", 'state="Completed"'))),
             Column("failed", by_rung(of("study_rung_trials", 'state="Failed"'))),
             Column("promoted", by_rung(of("study_promotions_total"))),
-            Column("best", by_rung(of("study_rung_best_objective"))),
+            Column("best", by_rung(of("study_rung_best_objective")), "none"),
             Column("agreement", by_rung(of("study_rank_correlation"))),
+            height=6,
         ),
         lines(
             "Trials by state",
@@ -164,6 +173,7 @@ def _rungs() -> list[Builder]:
             "Trials that have gone from each rung to the next. Steps together are synchronous halving, a slope is "
             "ASHA. No step for long with trials running above: raise parallelism or add devices.",
             Query(of("study_promotions_total"), "from rung {{rung}}"),
+            rungs=True,
             steps=True,
             low=0,
             decimals=0,
@@ -173,6 +183,7 @@ def _rungs() -> list[Builder]:
             "Where the work is: trials in a run, by rung. Low rungs that stay busy while high ones are empty wait for "
             "large GPUs.",
             Query(of("study_rung_trials", 'state="Running"'), "rung {{rung}}"),
+            rungs=True,
             stacked=True,
             steps=True,
             decimals=0,
@@ -183,6 +194,7 @@ def _rungs() -> list[Builder]:
             "than chance: raise fidelity.layers.min or the lowest rung's tokens, or set trust.onUntrusted to "
             "RaiseLowestRung.",
             Query(of("study_rank_correlation"), "rung {{rung}}"),
+            rungs=True,
             low=-1,
             high=1,
             limit=0.3,
