@@ -100,7 +100,6 @@ def test_what_is_said_follows_where_the_last_values_came_from() -> None:
         assert run.awaited is not None
         book(world.state, run.name, [Decision(r.trial, r.value, source) for r in run.awaited.records])
         assert world.state.runs[run.name].state is RunState.SUCCEEDED
-        found.collect(world.spec, world.state, world.now)
 
     assert found.availability(world.state) is None
     end_one_by("Record")

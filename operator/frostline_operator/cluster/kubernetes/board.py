@@ -138,8 +138,7 @@ class Board:
             news |= self.say(conditions, "RunsBlocked", True, worst.reason, worst.message + more, now)
         else:
             news |= conditions.clear("RunsBlocked", "Running", "nothing is held up", now)
-        if seen.state.finished is None:
-            news |= self._scores(conditions, now_is)
+        news |= self._scores(conditions, now_is)
         return news | self._progressing(conditions, now_is, bool(troubles))
 
     def _scores(self, conditions: Conditions, now_is: Situation) -> bool:

@@ -155,12 +155,16 @@ class Scores:
         self._where.pop(run, None)
 
     def availability(self, state: StudyState) -> Availability | None:
-        """What to say of Prometheus; None where it is not asked, or nothing is known yet."""
+        """What to say of Prometheus; None where it is not asked, or nothing is known yet.
+
+        Of a study that is over: where its last values came from.
+        """
         patience = self.patience()
         if self._asker is None or patience is None:
             return None
+        self._watch_outcomes(state)
         problem = self._asker.problem(self._study.uid)
-        if problem is not None:
+        if problem is not None and state.finished is None:
             return Availability(False, problem.reason, f"{problem.message}. {_meanwhile(state, patience)}")
         if self._last_source == "Record":
             message = (
