@@ -203,8 +203,8 @@ class Scores:
         """Notice which runs are booked, and by what."""
         now_open = {name for name, run in state.runs.items() if run.state.open}
         for name in sorted(self._open - now_open):
-            run = state.runs[name]
-            results = [state.trials[index].result_at(run.rung) for index in run.trials]
+            run = state.runs.get(name)  # None where the state was read again, without what was never saved
+            results = [] if run is None else [state.trials[index].result_at(run.rung) for index in run.trials]
             sources = {r.source for r in results if r is not None and r.run == name and r.state == "Completed"}
             if sources:
                 self._last_source = "Record" if "Record" in sources else "Prometheus"
