@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def without_gpus(cluster: Client) -> Iterator[Cluster]:
 def test_trainers_run_on_cpus_where_there_are_no_gpus(without_gpus: Cluster, checkpoints: Path, tmp_path: Path) -> None:
     settings = tmp_path / "settings.yaml"
     settings.write_text(json.dumps(settings_here(checkpoints)))
-    workloads = Workloads(without_gpus, "cpus", python_runtime_mounts(ROOT))
+    workloads = Workloads(without_gpus, "cpus", python_runtime_mounts(Path(sys.prefix)))
     workloads.create()
     studies = Studies(workloads)
     operator = OperatorProcess(without_gpus, settings, tmp_path)

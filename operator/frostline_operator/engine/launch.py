@@ -64,6 +64,8 @@ class Launcher:
 
     def decisions(self) -> Iterator[StartRun | Held]:
         """The runs to start now, highest rung first; the caller applies each before it asks for the next."""
+        if not self._seen.classes:
+            return  # no device at all is a state of the cluster, and passes; it says nothing about what fits
         for group in self._groups():
             left = list(group.trials)
             share = self._together(group, len(left))

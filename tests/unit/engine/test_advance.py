@@ -289,3 +289,14 @@ def test_a_study_does_not_end_while_values_are_awaited() -> None:
         world.end_one()
     assert world.tick() == []
     assert world.state.finished is None
+
+
+@pytest.mark.parametrize("algorithm", ["SuccessiveHalving", "ASHA"])
+def test_a_study_waits_while_there_is_no_device_at_all(algorithm: str) -> None:
+    world = World(study(search={"algorithm": algorithm, "trials": 8, "parallelism": 2}), 1, classes=())
+    world.tick()
+    world.tick()
+    assert world.state.finished is None and not any(trial.results for trial in world.state.trials.values())
+    world.classes = (MemoryClass("cpu", None, 2),)
+    assert world.play().finished is not None
+    assert {trial.outcome for trial in world.state.trials.values()} == {"Completed", "Dropped"}

@@ -27,7 +27,9 @@ class LeaseSettings(Section):
     """The Lease that an operator must hold to act: of all that share it, one acts, and the others stand by."""
 
     name: Annotated[str, Field(min_length=1)] = "frostline-operator"
+    """Of the Lease: operators of one name act in turn."""
     namespace: Annotated[str, Field(min_length=1)] = "default"
+    """Where the Lease is."""
     seconds: Annotated[int, Field(ge=3, le=600)] = 10
     """How long after the death of the operator that acts the next one takes over. At an orderly end it is at once."""
 
