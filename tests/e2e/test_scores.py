@@ -142,8 +142,8 @@ def test_a_whole_study_is_decided_by_prometheus(
     studies.apply("through", small())
     studies.apply("directly", small(metrics={"source": "Scrape"}))
     expected = on_one_machine(small())
-    studies.complete("directly")
-    studies.complete("through")
+    studies.complete("directly", 400)
+    studies.complete("through", 400)
 
     assert studies.results("through") == studies.results("directly") == expected
     assert sources(studies, "through") == ["Prometheus"]
@@ -171,10 +171,10 @@ def test_prometheus_is_killed_and_comes_back_empty(
         said = studies.wait_condition("bereft", "MetricsAvailable", "False")
         assert said["reason"] == "Unreachable" and prometheus.url in said["message"]
         assert "its own record counts after 2 s" in said["message"]
-        studies.until("bereft", "a result by its record", lambda: sources(studies, "bereft") == ["Record"])
+        studies.until("bereft", "a result by its record", lambda: sources(studies, "bereft") == ["Record"], 300)
     finally:
         prometheus.start()
-    studies.complete("bereft")
+    studies.complete("bereft", 400)
     assert studies.results("bereft") == on_one_machine(small())
     assert sources(studies, "bereft") == ["Prometheus", "Record"]
     assert studies.condition("bereft", "MetricsAvailable")["status"] == "True"
@@ -194,13 +194,13 @@ def test_studies_of_one_name_in_two_namespaces_and_one_after_another(
         twin.apply("namesake", other_seed)
         first, second = on_one_machine(TINY), on_one_machine(other_seed)
         assert first != second
-        studies.complete("namesake")
-        twin.complete("namesake")
+        studies.complete("namesake", 400)
+        twin.complete("namesake", 400)
         assert studies.results("namesake") == first and twin.results("namesake") == second
 
         studies.workloads.kubectl("delete", "hpostudy", "namesake", "--timeout=60s")
         studies.apply("namesake", other_seed)
-        studies.complete("namesake")
+        studies.complete("namesake", 400)
         assert studies.results("namesake") == second
         assert sources(studies, "namesake") == sources(twin, "namesake") == ["Prometheus"]
         # All three are in Prometheus, under one name
@@ -221,8 +221,8 @@ def test_pods_that_live_shorter_than_a_scrape_interval(
     # Not scraped at all: the record counts, and somebody is told
     studies.apply("unseen-ever", TINY)
     expected = on_one_machine(TINY)
-    studies.complete("slow-told")
-    studies.complete("unseen-ever")
+    studies.complete("slow-told", 400)
+    studies.complete("unseen-ever", 400)
     assert studies.results("slow-told") == studies.results("unseen-ever") == expected
     assert sources(studies, "slow-told") == ["Prometheus"]
     assert sources(studies, "unseen-ever") == ["Record"]
@@ -272,11 +272,11 @@ def test_promql_of_ones_own_also_of_the_wrong_shape(
 
     labels = {"trial": "configuration", "rung": "step", "run": "attempt"}
     ask(objective=renamed("objective"), tokens=renamed("tokens_total"), labels=labels)
-    studies.complete("own")
+    studies.complete("own", 400)
     assert studies.results("own") == on_one_machine(TINY)
     assert sources(studies, "own") == ["Prometheus"]
 
-    studies.complete("doubled")
+    studies.complete("doubled", 400)
     there = on_one_machine(TINY)
     assert studies.results("doubled") == {key: (2 * value, *rest) for key, (value, *rest) in there.items()}
     told = [event["message"] for event in studies.events("doubled") if event["reason"] == "SourceDisagreement"]
@@ -287,6 +287,7 @@ def test_promql_of_ones_own_also_of_the_wrong_shape(
     assert line in asking.get("/metrics").splitlines()
 
 
+@pytest.mark.long
 def test_a_trainer_that_dies_after_its_last_value_was_seen_is_run_again(
     studies: Studies, asking: OperatorProcess, prometheus: Prometheus, on_one_machine: Callable[[Manifest], Results]
 ) -> None:
@@ -303,7 +304,7 @@ def test_a_trainer_that_dies_after_its_last_value_was_seen_is_run_again(
             studies.workloads.kubectl("delete", "pod", name, "--grace-period=0", "--force", "--wait=false")
     asking.start()
     studies.patch("risen", {"metrics": {"interval": "1s"}})
-    studies.complete("risen")
+    studies.complete("risen", 400)
     assert studies.results("risen") == on_one_machine(TINY)
     assert sources(studies, "risen") == ["Prometheus"]
     runs = studies.runs("risen")
@@ -327,7 +328,7 @@ def test_values_that_never_come_are_waited_for_until_somebody_says_otherwise(
     assert held == {"Awaiting"}
     assert "has yet to show" in studies.status("unseen-patient")["message"]
     studies.patch("unseen-patient", {"metrics": {"whenMissing": "Record"}})
-    studies.complete("unseen-patient")
+    studies.complete("unseen-patient", 400)
     assert studies.results("unseen-patient") == on_one_machine(TINY)
 
 
