@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from frostline_operator.api.metrics import MetricsSpec
 from frostline_operator.api.quantity import parse_duration
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.cluster.kubernetes.jobs import StudyRef
@@ -82,12 +83,15 @@ class Scores:
         if not self.from_prometheus or self._spec is None or self._asker is None:
             return None
         metrics = self._spec.metrics
-        seconds = INTERVALS * self.interval if metrics.patience is None else parse_duration(metrics.patience)
-        if not self._asked:
-            seconds = math.inf  # an operator that has just started: Prometheus may have known for long
+        # An operator that has just started gives nothing up before it has asked: Prometheus may have known for long
+        seconds = self._fair_seconds(metrics) if self._asked else math.inf
         # A query of one's own that nothing may stand in for may measure something else than the trainer does
         waits = metrics.when_missing == "Wait"
         return Patience(seconds, record_counts=not waits, comparable=not (waits and metrics.query is not None))
+
+    def _fair_seconds(self, metrics: MetricsSpec) -> float:
+        """A value's fair chance to show once its run has ended."""
+        return INTERVALS * self.interval if metrics.patience is None else parse_duration(metrics.patience)
 
     def collect(self, spec: HPOStudySpec, state: StudyState, now: float) -> None:
         """Take in what Prometheus has answered since the last call, and have it asked for what is open now."""
@@ -160,8 +164,9 @@ class Scores:
         Of a study that is over: where its last values came from.
         """
         patience = self.patience()
-        if self._asker is None or patience is None:
+        if self._asker is None or self._spec is None or patience is None:
             return None
+        patience = replace(patience, seconds=self._fair_seconds(self._spec.metrics))
         self._watch_outcomes(state)
         problem = self._asker.problem(self._study.uid)
         if problem is not None and state.finished is None:
