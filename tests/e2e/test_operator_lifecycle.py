@@ -1,5 +1,8 @@
 """What people do to studies: suspend, resume, raise, edit, delete; and studies side by side."""
 
+import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -77,6 +80,21 @@ def test_checkpoints_that_nobody_needs_go(studies: Studies, own_cluster: Cluster
     assert shown == {best}
     studies.workloads.kubectl("delete", "hpostudy", "tidy", "--timeout=90s")
     assert kept(studies, checkpoints, "tidy") == set()
+
+
+def test_a_report_from_a_cluster_has_learning_curves(studies: Studies) -> None:
+    studies.apply("drawn", {**LONG, "metrics": {"interval": "1s"}})
+    studies.complete("drawn")
+    where = ["--study", f"{studies.namespace}/drawn", "--kubeconfig", str(studies.client.kubeconfig)]
+    command = [sys.executable, "-m", "frostline_operator.cli", "report", *where, "--format", "json"]
+    record = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    results = [result for trial in record["trials"] for result in trial["results"]]
+    assert len(results) >= 3
+    for result in results:
+        last = result["curve"][-1]
+        assert last["tokens"] == result["tokens"] and abs(last["value"] - result["value"]) < 1e-5
+    # The longest runs were seen on the way, too
+    assert any(len(result["curve"]) > 1 for result in results)
 
 
 def test_a_deleted_study_leaves_nothing_behind(studies: Studies, own_cluster: Cluster, checkpoints: Path) -> None:

@@ -132,7 +132,7 @@ class Operator:
 
     def edited(self, uid: str, generation: int) -> None:
         """Let a study tick now if a person has changed it; the operator itself writes its status all the time."""
-        if self._generations.get(uid) != generation:
+        if uid in self._wakes and self._generations.get(uid) != generation:
             self._generations[uid] = generation
             self.wake(uid)
 
