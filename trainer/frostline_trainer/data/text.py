@@ -15,6 +15,7 @@ from frostline_trainer.contract import DataSpec
 from frostline_trainer.data.shape import DataShape
 from frostline_trainer.data.source import Pair, Source
 from frostline_trainer.errors import StudyFault
+from frostline_trainer.hub import local_folder
 
 SYMBOLS = 256
 """Vocabulary of the `bytes` tokenizer."""
@@ -89,8 +90,9 @@ def tokenizer(data: DataSpec) -> tuple[Any, int]:
         return (lambda text: np.frombuffer(text.encode(), dtype=np.uint8)), SYMBOLS
     from transformers import AutoTokenizer
 
+    folder = local_folder(data.tokenizer, "data.tokenizer")
     try:
-        loaded = AutoTokenizer.from_pretrained(data.tokenizer, local_files_only=True)
+        loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise StudyFault(
             f"data.tokenizer: no tokenizer can be loaded from {data.tokenizer}; give `bytes` or a folder written by "

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from frostline_trainer.contract import ModelSpec
 from frostline_trainer.data.shape import DataShape
 from frostline_trainer.errors import StudyFault
+from frostline_trainer.hub import local_folder
 from frostline_trainer.network import Network, Split, Suffix, freeze
 from frostline_trainer.seeds import derive
 
@@ -43,7 +44,10 @@ def build_causal_lm(model: ModelSpec, shape: DataShape, seed: int) -> CausalLMNe
     try:
         if model.pretrained:
             built = transformers.AutoModelForCausalLM.from_pretrained(
-                model.pretrained, config=config, local_files_only=True, dtype=torch.float32
+                local_folder(model.pretrained, "model.pretrained"),
+                config=config,
+                local_files_only=True,
+                dtype=torch.float32,
             )
         else:
             built = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -59,10 +63,13 @@ def _config(model: ModelSpec, shape: DataShape) -> Any:
 
     fields = dict(model.config)
     if model.pretrained:
-        if not Path(model.pretrained).is_dir():
-            raise StudyFault(f"model.pretrained: no folder {model.pretrained}; give one written by save_pretrained")
+        folder = local_folder(model.pretrained, "model.pretrained")
+        if not Path(folder).is_dir():
+            raise StudyFault(
+                f"model.pretrained: no folder {folder}; give one written by save_pretrained, or hf://owner/model"
+            )
         try:
-            return AutoConfig.from_pretrained(model.pretrained, local_files_only=True, use_cache=False, **fields)
+            return AutoConfig.from_pretrained(folder, local_files_only=True, use_cache=False, **fields)
         except (ValueError, OSError, TypeError) as error:
             raise StudyFault(f"model.pretrained: {model.pretrained} has no usable config: {_short(error)}") from error
     kind = fields.pop("model_type")

@@ -20,6 +20,7 @@ from frostline_trainer.contract import ModelSpec, ProfileSpec, RunSpec, TrialSpe
 from frostline_trainer.data.shape import DataShape
 from frostline_trainer.data.source import Pair, Source
 from frostline_trainer.families import build_network
+from frostline_trainer.hub import local_folder
 from frostline_trainer.loop import advance, evaluate
 from frostline_trainer.memory.fit import Simulation
 from frostline_trainer.memory.limit import counting, on_device, on_host
@@ -147,7 +148,8 @@ def without_weights(model: ModelSpec) -> ModelSpec:
         return model
     config = dict(model.config)
     if model.family == "CausalLM" and "model_type" not in config:
-        described = json.loads((Path(model.pretrained) / "config.json").read_text(encoding="utf-8"))
+        folder = local_folder(model.pretrained, "model.pretrained")
+        described = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
         config = {k: v for k, v in described.items() if k not in _NOT_CONFIG} | config
     return model.model_copy(update={"pretrained": None, "config": config})
 
