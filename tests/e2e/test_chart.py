@@ -210,7 +210,7 @@ def place(images: Cluster, operator: OperatorProcess, workloads: Workloads) -> I
     yield workloads
     helm = Helm(images, workloads.namespace)
     if helm.try_run("status", helm.release).returncode == 0:
-        workloads.kubectl("delete", "hpostudies", "--all", "--timeout=90s")
+        workloads.kubectl("delete", "hpostudies", "--all", "--timeout=180s")
         helm.run("uninstall", helm.release, "--wait")
     else:
         strip = '{"metadata":{"finalizers":null}}'
@@ -247,7 +247,7 @@ def test_a_release_is_installed_upgraded_rolled_back_uninstalled_and_installed_a
 ) -> None:
     helm, studies = Helm(images, place.namespace), Studies(place)
     account = f"{place.namespace}:frostline"
-    volumes, mounts = shelves(images, place.namespace, _shared(tmp_path))
+    volumes, mounts = shelves(images, place.namespace, shared_folder(tmp_path))
     given = values(volumes, mounts, prometheus={"url": prometheus.url, "intervalSeconds": 1})
     notes = helm.install(write(tmp_path, given))
     assert "helm test frostline" in notes and "kubectl get studies" in notes
@@ -294,7 +294,9 @@ def test_a_release_is_installed_upgraded_rolled_back_uninstalled_and_installed_a
     with urllib.request.urlopen(f"http://{address}:8080/metrics", timeout=5) as answer:
         figures = answer.read().decode()
     assert re.search(r'^frostline_operator_prometheus_queries_total\{outcome="\w+"\} [1-9]', figures, re.M), figures
-    refused = {right: codes for right, codes in asked(images, account).items() if codes & {401, 403}}
+    # When the release goes, its rights go at once, and the pod a moment later: it cannot give the Lease back any more
+    gone = ("coordination.k8s.io", "leases", "update")
+    refused = {right: codes for right, codes in asked(images, account).items() if codes & {401, 403} and right != gone}
     assert not refused
 
 
@@ -303,17 +305,19 @@ def test_each_right_that_is_granted_is_used_and_each_one_that_is_needed_is_grant
 ) -> None:
     helm, studies = Helm(images, place.namespace), Studies(place)
     account = f"{place.namespace}:frostline"
-    volumes, mounts = shelves(images, place.namespace, _shared(tmp_path))
+    volumes, mounts = shelves(images, place.namespace, shared_folder(tmp_path))
     given = values(volumes, mounts, namespaces=[place.namespace], test={"timeoutSeconds": 150})
     helm.install(write(tmp_path, given))
-    # A Job that is refused its pods says so in events only; a study that goes may leave its trials
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "1"}}}
-    studies.apply("kept", small(search={"trials": 2}), annotations={"hpo.frostline.dev/keep-trials": "true"})
-    studies.until("kept", "its profile", lambda: bool(studies.condition("kept", "Profiled").get("status") == "True"))
+    # A Job that is refused its pod says so in events only; a study that goes may leave its trials
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "two"}, "spec": {"hard": {"pods": "2"}}}
     place.apply(quota)
-    studies.until("kept", "blocked", lambda: studies.condition("kept", "RunsBlocked").get("status") == "True", 60)
-    place.kubectl("delete", "resourcequota", "none")
-    place.kubectl("delete", "hpostudy", "kept", "--timeout=60s")
+    images.wait("the quota counts", lambda: "used" in place.get("resourcequota", "two").get("status", {}), 30)
+    slow = {"search": {"trials": 2, "maxTrialsPerRun": 1}, "fidelity": {"samples": {"min": 50000, "max": 100000}}}
+    studies.apply("kept", small(**slow), annotations={"hpo.frostline.dev/keep-trials": "true"})
+    studies.until("kept", "blocked", lambda: studies.condition("kept", "RunsBlocked").get("status") == "True", 120)
+    place.kubectl("delete", "resourcequota", "two")
+    place.kubectl("delete", "hpostudy", "kept", "--timeout=120s")
+    assert place.find("hpotrials")
     # The chart's own test: a tiny study from its start to its end, by another account
     said = helm.run("test", "frostline", "--logs", "--timeout=200s")
     assert "best:" in said and "Succeeded" in said
@@ -335,7 +339,7 @@ def test_each_right_that_is_granted_is_used_and_each_one_that_is_needed_is_grant
     studies.until("blocked", "accepted", lambda: studies.condition("blocked", "Accepted").get("status") == "True", 60)
 
 
-def _shared(folder: Path) -> Path:
+def shared_folder(folder: Path) -> Path:
     """A folder for checkpoints that any user may write."""
     made = folder / "checkpoints"
     made.mkdir()
