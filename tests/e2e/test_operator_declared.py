@@ -107,12 +107,18 @@ def test_trainers_run_on_cpus_where_there_are_no_gpus(without_gpus: Cluster, che
         operator.stop()
         operator = OperatorProcess(without_gpus, settings, tmp_path, "--cpu-slots", "2")
         operator.start()
-        most = 0
-        while studies.status("slow").get("phase") not in ("Complete", "Failed"):
-            going = [p for p in studies.pods("slow") if p["status"]["phase"] in ("Pending", "Running")]
-            most = max(most, len(going))
-        assert studies.complete("slow", 5)["trials"]["completed"] >= 1
+        studies.complete("slow")
         assert {run["memory_class"] for run in studies.runs("slow").values()} == {"cpu"}
-        assert most == 2, "as many as there are slots, though the study would take three"
+        assert most_at_once(studies, "slow") == 2, "as many as there are slots, though the study would take three"
     finally:
         operator.stop()
+
+
+def most_at_once(studies: Studies, name: str) -> int:
+    """Runs that held a device at the same time, as the operator decided it."""
+    states: dict[str, str] = {}
+    most = 0
+    for record in studies.journal(name):
+        states.update({run["name"]: run["state"] for run in record.get("runs", [])})
+        most = max(most, sum(state in ("Pending", "Running", "Stopping") for state in states.values()))
+    return most
