@@ -45,8 +45,10 @@ def test_a_study_runs_to_its_end_and_says_what_it_found(
     study: Study, write: Callable[[Study], Path], tmp_path: Path
 ) -> None:
     folder = tmp_path / "out"
+    study["spec"]["metrics"] = {"source": "Prometheus"}  # as for a cluster: one manifest serves in both places
     done = frostline("run", write(study), "--dir", folder)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "the trainers are read directly, without Prometheus" in done.stdout
     state = load(folder)
     assert state.finished is not None and state.finished.reason == "Completed"
     best = state.trials[state.finished.best or 0]
