@@ -25,8 +25,9 @@ from tests.e2e.operating import OperatorProcess, Studies, small
 
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.cluster.kubernetes.api import PODS, Api, ApiError
-from frostline_operator.cluster.kubernetes.profiles import profile_document, profile_key
+from frostline_operator.cluster.kubernetes.profiles import profile_key
 from frostline_operator.cluster.kubernetes.settings import OperatorSettings
+from frostline_operator.engine.profiling import profile_document
 from frostline_trainer.contract import ExitCode, RunResult, RunSpec, TrialResult
 
 FULL = os.environ.get("FROSTLINE_SCALE") == "full"

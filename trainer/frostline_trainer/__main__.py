@@ -45,6 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
     clean.add_argument("root", help="the study's folder or URL")
     clean.add_argument("--study-uid", required=True, help="of the study; the folder's name must end with its start")
     clean.add_argument("--only", help="JSON list of checkpoints below the root (default: all)")
+    compare = commands.add_parser("compare", help="peak memory at one z of a document and of its variants")
+    compare.add_argument("document", help="JSON as for profile, with variants")
+    compare.add_argument("--layers", type=int, required=True, help="z")
+    compare.add_argument("--memory", choices=("cuda", "cpu"), default="cuda", help="whose memory (default: cuda)")
     parsed = parser.parse_args(arguments)
     if parsed.command == "clean":
         from frostline_trainer.clean import main as remove
@@ -54,6 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
         from frostline_trainer.run import main as run
 
         return run()
+    if parsed.command == "compare":
+        from frostline_trainer.profile import compare as answer
+
+        return answer(parsed.document, parsed.layers, parsed.memory)
     from frostline_trainer.profile import main as show
 
     return show(parsed.document, parsed.format, parsed.memory)

@@ -119,7 +119,8 @@ class ModelSpec(Section):
     """CausalLM: fields of the Hugging Face config, `model_type` first (for instance `model_type: gpt2`, `n_layer: 8`).
     Vision: keyword arguments of the torchvision builder. Custom: handed to the entrypoint as it is."""
     pretrained: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
-    """Path to weights to start from: a Hugging Face model folder (CausalLM) or a safetensors file (Vision, MLP).
+    """Path to weights to start from: a Hugging Face model folder, or hf://owner/model@revision from the hub (CausalLM),
+    or a safetensors file (Vision, MLP).
     Without it the network starts from random weights drawn from the study's seed."""
     hidden: Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(max_length=1024)] = Field(default_factory=list)
     """MLP: widths of the hidden layers, input to output."""
@@ -179,7 +180,8 @@ class DataSpec(Section):
     torchvision: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     """Images: name of a torchvision data set found under `path`, such as CIFAR100. Nothing is downloaded."""
     tokenizer: Annotated[str, Field(min_length=1, max_length=4096)] = "bytes"
-    """Text: `bytes` (256 symbols, no vocabulary) or the path of a Hugging Face tokenizer."""
+    """Text: `bytes` (256 symbols, no vocabulary) or the path of a Hugging Face tokenizer, or hf://owner/model@revision from the
+    hub."""
     text_column: Annotated[str, Field(min_length=1, max_length=256)] = "text"
     """Text: the column that holds the text, for a `datasets` folder."""
     target_column: Annotated[str, Field(min_length=1, max_length=256)] = "target"
@@ -449,6 +451,16 @@ class RunResult(Section):
 # --- what the model costs ---------------------------------------------------------------------------------------------
 
 
+class Variant(Section):
+    """Another configuration of a study, as far as it differs."""
+
+    model: ModelSpec | None = None
+    training: TrainingSpec | None = None
+    hyperparameters: dict[str, Scalar] | None = None
+    label: str = ""
+    """For people: what is different about it."""
+
+
 class ProfileSpec(Section):
     """What a profile depends on: the input of `python -m frostline_trainer profile` (a `RunSpec` holds all of it)."""
 
@@ -457,6 +469,14 @@ class ProfileSpec(Section):
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     hyperparameters: dict[str, Scalar] = Field(default_factory=dict)
     """One configuration of the study, for custom entrypoints, which are tried out for a step."""
+    variants: Annotated[list[Variant], Field(max_length=64)] = Field(default_factory=list)
+    """Corners of the search space. Memory is foretold for the one that needs most, so that every trial fits."""
+
+    def vary(self, variant: Variant) -> ProfileSpec:
+        """The specification of one of the variants."""
+        changes = {name: getattr(variant, name) for name in ("model", "training", "hyperparameters")}
+        found = {name: value for name, value in changes.items() if value is not None}
+        return self.model_copy(update={**found, "variants": []})
 
 
 UPDATE_FLOPS = 100.0
@@ -488,6 +508,8 @@ class ModelProfile(Section):
     """Tokens (or samples) per optimizer step at the study's batch size."""
     memory: MemoryProfile | None = None
     """Peak device memory, where it was asked for."""
+    notes: list[str] = Field(default_factory=list)
+    """For people: what was assumed."""
 
     def packing_gain(self, layers: int, trials: int) -> float:
         """How many times faster per trial a run of so many trials is foretold to be than a run for each.

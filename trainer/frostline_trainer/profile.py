@@ -13,7 +13,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from frostline_trainer.contract import MemoryProfile, ModelProfile, ProfileSpec
-from frostline_trainer.data.open import data_shape
+from frostline_trainer.data.open import profiled_shape
 from frostline_trainer.data.shape import DataShape
 from frostline_trainer.errors import StudyFault
 from frostline_trainer.families import build_network
@@ -39,7 +39,7 @@ def profile(spec: ProfileSpec) -> ModelProfile:
     Raises:
         StudyFault: the model or the data cannot be built.
     """
-    shape = data_shape(spec.data, spec.training)
+    shape, notes = profiled_shape(spec)
     with content_free() as counter, sdpa_kernel(SDPBackend.MATH):
         network = build_network(without_weights(spec.model), shape, 0)
         layers = network.layers
@@ -68,6 +68,7 @@ def profile(spec: ProfileSpec) -> ModelProfile:
         prefix_flops=[row[1] for row in rows],
         suffix_flops=[row[2] for row in rows],
         step_tokens=training.batch_size * training.accumulation * shape.tokens_per_sample,
+        notes=notes,
     )
 
 
@@ -107,15 +108,49 @@ def main(document: str, form: str, memory: Literal["cuda", "cpu", "none"] = "non
         spec = ProfileSpec.model_validate_json(json.dumps(wanted))
         found = profile(spec) if spec.model.family != "Custom" else probe(spec)
         if memory != "none":
-            from frostline_trainer.memory.profile import cached_memory_profile
-
-            found = found.model_copy(update={"memory": cached_memory_profile(spec, memory)})
+            found = _with_memory(found, spec, memory)
     except (StudyFault, OSError, json.JSONDecodeError, pydantic.ValidationError) as error:
         message = describe(error) if isinstance(error, pydantic.ValidationError) else str(error)
         log("fault", message=message)
         return 43
     print(found.model_dump_json(by_alias=True) if form == "json" else table(found))
     sys.stdout.flush()
+    return 0
+
+
+def _with_memory(found: ModelProfile, spec: ProfileSpec, device: Literal["cuda", "cpu"]) -> ModelProfile:
+    """With the memory of the configuration that needs most."""
+    from frostline_trainer.memory.profile import cached_memory_profile
+    from frostline_trainer.memory.worst import worst_case
+
+    worst, factor, label = worst_case(spec, device)
+    memory = cached_memory_profile(worst, device)
+    notes = list(found.notes)
+    if label:
+        notes.append(f"memory is that of {label}, which needs the most of {len(spec.variants)} corners of the space")
+    if memory.method == "Probed":
+        notes.append("memory was measured in short runs, as the entrypoint cannot be traced")
+    memory = memory.model_copy(update={"margin": round(memory.margin * factor, 4)})
+    return found.model_copy(update={"memory": memory, "notes": notes})
+
+
+def compare(document: str, layers: int, memory: Literal["cuda", "cpu"]) -> int:
+    """The command `compare`: peak bytes at one z of the document and of each of its variants, as a JSON list.
+
+    None stands for a variant that this model or machine does not support. One simulation each, so that a question such
+    as "would activation checkpointing do?" is answered at once.
+    """
+    from frostline_trainer.memory.worst import required
+
+    spec = ProfileSpec.model_validate_json(document)
+    answers: list[int | None] = []
+    for candidate in [spec, *map(spec.vary, spec.variants)]:
+        try:
+            answers.append(required(candidate, layers, memory))
+        except StudyFault as fault:
+            log("left-out", message=str(fault))
+            answers.append(None)
+    print(json.dumps(answers))
     return 0
 
 
@@ -136,6 +171,7 @@ def table(found: ModelProfile) -> str:
         )
     if found.memory is not None:
         lines += ["", memory_table(found.memory)]
+    lines += found.notes
     return "\n".join(lines)
 
 

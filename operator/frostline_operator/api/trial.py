@@ -67,6 +67,8 @@ class TrialRungResult(Section):
     """Measured peak of GPU memory of the run."""
     predicted_bytes: Annotated[int, Field(ge=0)] | None = None
     """What the memory profile said."""
+    memory_ratio: Annotated[float, Field(ge=0)] | None = None
+    """Measured over predicted peak; None where one of them is unknown."""
     run: Annotated[str, Field(max_length=63)] = ""
     """Name of the run (the Job) that gave the result."""
     source: Literal["Record", "Prometheus"] = "Record"

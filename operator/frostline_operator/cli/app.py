@@ -81,6 +81,15 @@ def plan(
         Path | None,
         typer.Option("--kubeconfig", help="Plan for the GPUs of this cluster.", show_default=False),
     ] = None,
+    speeds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tflops",
+            metavar="CLASS=NUMBER",
+            help="What a card of a class sustains in training, such as 24Gi=40, to reckon time and money with. "
+            "May be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Show what a study would do before anything is spent: its rungs, what they cost, and what doing without costs.
 
@@ -89,7 +98,7 @@ def plan(
     """
     from frostline_operator.cli.plan import show_plan
 
-    raise typer.Exit(show_plan(study, gpus or [], classes or [], nodes, kubeconfig))
+    raise typer.Exit(show_plan(study, gpus or [], classes or [], nodes, kubeconfig, speeds or []))
 
 
 @app.command()

@@ -17,21 +17,30 @@ from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.cli import text
 from frostline_operator.cli.remedies import remedies
 from frostline_operator.cluster.local import devices
-from frostline_operator.cluster.local.profile import Memory, memory_of, profile_document, profile_model
+from frostline_operator.cluster.local.profile import Memory, memory_of, profile_model
 from frostline_operator.engine.forecast import Forecast, forecast
 from frostline_operator.engine.memory import placement
+from frostline_operator.engine.profiling import profile_document
 from frostline_operator.engine.state import Observation, StudyState
 from frostline_trainer.contract import MAX_TRIALS_PER_RUN, ModelProfile
 
 
-def show_plan(manifest: Path, gpus: list[str], declared: list[str], nodes: Path | None, kubeconfig: Path | None) -> int:
+def show_plan(
+    manifest: Path,
+    gpus: list[str],
+    declared: list[str],
+    nodes: Path | None,
+    kubeconfig: Path | None,
+    speeds: list[str],
+) -> int:
     """Print the plan of a study. Returns the exit code."""
     console = Console()
+    known = _speeds(speeds)
     study = load_study(manifest)
     available = _devices(study.spec, gpus, declared, nodes, kubeconfig)
     profile = profile_model(profile_document(study.spec), memory_of(available), manifest.parent)
     seen = Observation(study.metadata.name, study.spec, profile, devices.classes(available), StudyState(), time.time())
-    found = forecast(seen)
+    found = forecast(seen, known)
     console.print(
         f"[bold]{study.metadata.name}[/bold]: {study.spec.search.algorithm}, {found.plan.trials:,} trials over "
         f"{profile.layers} layers, on {devices.describe(available)}",
@@ -39,8 +48,10 @@ def show_plan(manifest: Path, gpus: list[str], declared: list[str], nodes: Path 
         soft_wrap=True,
     )
     console.print(_table(found, profile))
-    for line in _comparison(found, profile):
+    for line in _comparison(found, profile) + _total(found, bool(known), study.spec):
         console.print(line, highlight=False)
+    for note in profile.notes:
+        console.print(f"Note: {note}", highlight=False, soft_wrap=True)
     if profile.memory is not None:
         console.print()
         console.print(_fits(seen, found))
@@ -69,6 +80,20 @@ def _devices(
     return [devices.Device(c.name, c.usable_bytes, {}, False) for c in found.values() for _ in range(c.total)]
 
 
+def _speeds(given: list[str]) -> dict[str, float]:
+    """FLOP/s by memory class, from texts such as `24Gi=40` (TFLOP/s)."""
+    found = {}
+    for text_ in given:
+        name, _, number = text_.partition("=")
+        try:
+            found[name] = float(number) * 1e12
+        except ValueError:
+            found[name] = 0.0
+        if not name or found[name] <= 0:
+            raise devices.DeclarationError(f"--tflops {text_}: write CLASS=NUMBER, such as 24Gi=40")
+    return found
+
+
 def _saved_nodes(path: Path) -> list[dict[str, Any]]:
     """The nodes in a file that `kubectl get nodes -o yaml` (or json) wrote."""
     try:
@@ -87,7 +112,10 @@ def _table(found: Forecast, profile: ModelProfile) -> Table:
     several = len(found.plan.brackets) > 1
     memory = any(row.required_bytes is not None for row in found.rungs)
     columns = ["rung", "layers", profile.unit, "trials", "per run", "parameters", "compute"]
-    for column in (["bracket"] if several else []) + columns + (["runs on", "needs"] if memory else []):
+    timed = any(row.seconds is not None for row in found.rungs)
+    columns += ["runs on", "needs"] if memory else []
+    columns += ["device time"] if timed else []
+    for column in (["bracket"] if several else []) + columns:
         table.add_column(column, justify="right", no_wrap=True)
     for row in found.rungs:
         layers = f"{row.layers}" if row.layers == row.asked_layers else f"{row.layers} of {row.asked_layers}"
@@ -97,6 +125,8 @@ def _table(found: Forecast, profile: ModelProfile) -> Table:
         if memory:
             need = "–" if row.required_bytes is None else format_bytes(row.required_bytes)
             cells += [row.memory_class or "fits nowhere", need]
+        if timed:
+            cells.append("–" if row.seconds is None else text.duration(row.seconds))
         table.add_row(*cells)
     return table
 
@@ -110,6 +140,22 @@ def _comparison(found: Forecast, profile: ModelProfile) -> list[str]:
         ("every trial in full", found.full, text.times(found.full, found.flops)),
     ]
     return [f"{name:<28} {text.flops(amount):>12}  {ratio}" for name, amount, ratio in rows]
+
+
+def _total(found: Forecast, timed: bool, spec: HPOStudySpec) -> list[str]:
+    """Device time and money, where the speed of the classes is given and their price."""
+    if not timed:
+        if spec.budget.prices:
+            return ["What it costs in money depends on the speed of the cards: give it with --tflops CLASS=NUMBER."]
+        return []
+    if found.seconds is None:
+        return ["Device time is not known: a rung runs on a class without --tflops, or nowhere."]
+    lines = [f"{'device time':<28} {text.duration(found.seconds):>12}"]
+    if found.cost is not None:
+        lines.append(f"{'cost':<28} {found.cost:>12,.2f}  by budget.prices")
+    elif spec.budget.prices:
+        lines.append("The cost is not known: a rung runs on a class without a price in budget.prices.")
+    return lines
 
 
 def _fits(seen: Observation, found: Forecast) -> Table:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from frostline_operator.api.quantity import format_bytes
 from frostline_operator.api.study import HPOStudySpec
-from frostline_operator.cluster.local.profile import Memory, ProfileError, profile_document, profile_model
-from frostline_trainer.contract import MemoryProfile, TrainingSpec
+from frostline_operator.cluster.local.profile import Memory, ProfileError, compare_memory
+from frostline_trainer.contract import MemoryProfile, ProfileSpec, TrainingSpec, Variant
 
 
 def remedies(
@@ -17,22 +18,26 @@ def remedies(
 ) -> Iterator[str]:
     """Changes of the training section that make `layers` fit `limit` bytes, each with what it would then need.
 
-    A smaller batch is read off the profile; everything else is simulated anew, which takes seconds each.
+    A smaller batch is read off the profile; everything else is simulated at this z alone, in one process. What a change
+    saves is a share of the study's own peak, and is taken off the need of the configuration that was planned for.
     """
     batch = profile.largest_batch(limit, layers)
     if 0 < batch < profile.batch:
         smaller = 1 << (batch.bit_length() - 1)
-        times = -(-spec.training.batch_size * spec.training.accumulation // smaller)
+        times = -(-profile.batch * spec.training.accumulation // smaller)
         yield _words(f"batchSize: {smaller} with accumulation: {times}", profile.required(layers, smaller))
-    for words, changes in _variants(spec.training):
-        try:
-            training = spec.training.model_copy(update=changes)
-            document = profile_document(spec.model_copy(update={"training": training}))
-            changed = profile_model(document, memory, code).memory
-        except ProfileError:  # not installed here, or not for this model
-            continue
-        if changed is not None and changed.required(layers) <= limit:
-            yield _words(words, changed.required(layers))
+    tried = list(_variants(spec.training))
+    variants = [Variant(training=spec.training.model_copy(update=changes)) for _, changes in tried]
+    document = ProfileSpec(model=spec.model, data=spec.data, training=spec.training, variants=variants)
+    try:
+        text = document.model_dump_json(by_alias=True, exclude_none=True)
+        base, *sizes = compare_memory(text, layers, memory, code)
+    except ProfileError:
+        return
+    for (words, _), size in zip(tried, sizes, strict=True):
+        need = math.ceil(profile.required(layers) * size / base) if size and base else None
+        if need is not None and need <= limit:
+            yield _words(words, need)
 
 
 def _words(change: str, need: int) -> str:

@@ -8,18 +8,16 @@ A prediction is made without the card, so each run's measured peak is held again
 - **Never below 1 until `RUNS_TO_TRUST` runs agree**, then not below `LOWEST`: memory is given back slowly.
 - **Running out of memory sets a floor** just high enough that the run which failed would no longer be said to fit.
   Later successes do not lower it: they say nothing about the run that failed.
-- It never exceeds `HIGHEST`: a profile that wrong is not corrected but distrusted, and retries go by z - 1 alone.
+- It never exceeds `HIGHEST`: a profile that wrong is not corrected but distrusted; what ran out is then avoided by
+  itself (`placement.OutOfMemory`): the same z and trials are not tried again on an equal or smaller device.
 
-Everything here is a pure function of its arguments; the caller keeps the state (in the study's status or the local
-data base) under `key`.
+Everything here is a pure function of its arguments, and nothing is kept: a correction is made anew from the study's
+runs, for each memory class (`memory.corrections`).
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-
-from frostline_trainer.contract import MemoryProfile
 
 LOWEST = 0.95
 """Least factor: the profile's own margin (1.08 or more) is never eaten up by optimism."""
@@ -51,11 +49,6 @@ class Correction:
         return min(HIGHEST, max(measured, self.floor, LOWEST))
 
 
-def key(profile_hash: str, product: str) -> str:
-    """Under which a correction is kept: the profile's hash and the device's product name."""
-    return f"{profile_hash}/{product}"
-
-
 def observed(correction: Correction, *, predicted: int, measured: int) -> Correction:
     """After a run that ended well: `predicted` is `peak_allocated` at its z, batch and trials, `measured` its peak.
 
@@ -79,26 +72,6 @@ def exhausted(correction: Correction, *, required: int, limit: int) -> Correctio
     return replace(correction, floor=floor, failures=correction.failures + 1)
 
 
-def merged(first: Correction, second: Correction) -> Correction:
-    """Two sources about the same model and product, such as two studies. In any order the same."""
-    return Correction(
-        highest=max(first.highest, second.highest),
-        runs=first.runs + second.runs,
-        floor=max(first.floor, second.floor),
-        failures=first.failures + second.failures,
-    )
-
-
-def retry_layers(
-    profile: MemoryProfile, correction: Correction, *, z: int, limit: int, batch: int | None = None, trials: int = 1
-) -> int:
-    """z for another try on the same memory after exit 42: fewer layers than before in any case; 0 if none is left."""
-    return min(z - 1, profile.largest_layers(limit, batch, trials, correction.factor))
-
-
-def ratio(predicted: int, measured: int) -> float | None:
-    """Measured over predicted, for reports and metrics; None where one of them is unknown."""
-    if predicted <= 0 or measured <= 0:
-        return None
-    value = measured / predicted
-    return value if math.isfinite(value) else None
+def ratio(predicted: int | None, measured: int | None) -> float | None:
+    """Measured over predicted, for trials and reports, to three digits; None where one of them is unknown."""
+    return round(measured / predicted, 3) if predicted and measured else None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from frostline_operator.engine import cost
+from frostline_operator.engine.budget import price_per_second
 from frostline_operator.engine.memory import placement
 from frostline_operator.engine.placement import Placement
 from frostline_operator.engine.plan import Plan, make_plan
@@ -31,6 +33,10 @@ class RungForecast:
     """Predicted need of one such run, headroom not included; None where memory is no limit."""
     parameters: int
     flops: float
+    seconds: float | None
+    """Of one device for all its runs; None where the speed of its class is not known."""
+    cost: float | None
+    """In the unit of `budget.prices`; None without time or price."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,29 @@ class Forecast:
     full: float
     """Every trial at full fidelity."""
 
+    @property
+    def seconds(self) -> float | None:
+        """Device time of all rungs; None where that of one is not known."""
+        return _sum(row.seconds for row in self.rungs)
 
-def forecast(seen: Observation) -> Forecast:
-    """The forecast of a study that has not begun."""
+    @property
+    def cost(self) -> float | None:
+        """Money for all rungs; None where that for one is not known."""
+        return _sum(row.cost for row in self.rungs)
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = list(values)
+    return None if None in known else sum(value for value in known if value is not None)
+
+
+def forecast(seen: Observation, speeds: Mapping[str, float] | None = None) -> Forecast:
+    """The forecast of a study that has not begun.
+
+    Args:
+        seen: the study, and where it could run.
+        speeds: FLOP/s that a device of a class sustains in training, by class: before any run only a person knows.
+    """
     spec, profile = seen.spec, seen.profile
     plan = make_plan(spec, profile)
     restart = spec.promotion == "Restart"
@@ -57,7 +83,7 @@ def forecast(seen: Observation) -> Forecast:
     for bracket in plan.brackets:
         rungs = plan.climbed(bracket)
         for rung, size, tokens in cost.steps(profile, rungs, bracket.sizes, restart):
-            rows.append(_rung(seen, rules, plan, bracket, rung, size, tokens))
+            rows.append(_rung(seen, rules, plan, bracket, rung, size, tokens, speeds or {}))
             tokens_only += size * cost.full_flops(profile, tokens)
     return Forecast(
         plan=plan,
@@ -69,7 +95,14 @@ def forecast(seen: Observation) -> Forecast:
 
 
 def _rung(
-    seen: Observation, rules: Placement, plan: Plan, bracket: Bracket, rung: Rung, size: int, tokens: int
+    seen: Observation,
+    rules: Placement,
+    plan: Plan,
+    bracket: Bracket,
+    rung: Rung,
+    size: int,
+    tokens: int,
+    speeds: Mapping[str, float],
 ) -> RungForecast:
     profile = seen.profile
     layers = rules.largest_layers(rung.layers)
@@ -86,6 +119,8 @@ def _rung(
     flops = whole * cost.run_flops(profile, at, tokens, together) + (
         cost.run_flops(profile, at, tokens, rest) if rest else 0.0
     )
+    seconds = flops / speeds[home.name] if home is not None and home.name in speeds else None
+    price = 0.0 if home is None else price_per_second(seen.spec.budget, home.name)
     return RungForecast(
         bracket=bracket.index,
         rung=rung.index,
@@ -98,4 +133,6 @@ def _rung(
         required_bytes=None if seen.memory is None or not layers else seen.memory.required(layers, None, together),
         parameters=profile.parameters[at - 1],
         flops=flops,
+        seconds=seconds,
+        cost=seconds * price if seconds is not None and price else None,
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from frostline_operator.api.study import HPOStudy
+from frostline_operator.engine.calibration import ratio
 from frostline_operator.engine.plan import Plan, make_plan
 from frostline_operator.engine.reconcile import Sample
 from frostline_operator.engine.state import Observation, Run, StudyState, Trial
@@ -165,6 +166,7 @@ def _run(state: StudyState, run: Run) -> RunRecord:
         seconds=run.seconds,
         predicted_bytes=run.predicted_bytes,
         peak_bytes=run.peak_bytes or None,
+        memory_ratio=ratio(run.predicted_bytes, run.peak_bytes),
         message=run.message,
     )
 

@@ -117,6 +117,8 @@ class RunRecord(_Record):
     seconds: float = 0.0
     predicted_bytes: int | None = None
     peak_bytes: int | None = None
+    memory_ratio: float | None = None
+    """Measured over predicted peak; None where one of them is unknown."""
     message: str = ""
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from frostline_operator.api.loader import validate_study
-from frostline_operator.cluster.local.profile import profile_document, profile_model
+from frostline_operator.cluster.local.profile import profile_model
+from frostline_operator.engine.profiling import profile_document
 from frostline_operator.engine.state import RunState
 from frostline_trainer.contract import MemoryProfile
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from frostline_operator.engine import calibration
 from frostline_operator.engine.calibration import HIGHEST, LOWEST, RUNS_TO_TRUST, Correction
-from frostline_trainer.contract import MemoryProfile
 
 GIB = 2**30
 sizes = st.integers(min_value=1, max_value=200 * GIB)
@@ -21,23 +20,6 @@ corrections = st.builds(
     floor=st.floats(0, HIGHEST),
     failures=st.integers(0, 5),
 )
-
-
-def profile(layers: int = 10) -> MemoryProfile:
-    """One GiB and half a GiB for each layer, at batch 4."""
-    return MemoryProfile(
-        hash="h",
-        device="cuda",
-        layers=layers,
-        batch=4,
-        z=[1, layers],
-        lines=[[1024.0 + 512.0, 0.0], [1024.0 + 512.0 * layers, 0.0]],
-        trial=[256.0, 256.0 * layers],
-        packed=[[0.0, 0.0], [0.0, 0.0]],
-        needed=[1.0, 1.0],
-        elsewhere=[1.0, 1.0],
-        reserved=[1.1, 1.1],
-    )
 
 
 @given(corrections, sizes, sizes)
@@ -100,26 +82,9 @@ def test_memory_is_given_back_only_after_several_runs_agree() -> None:
 
 def test_a_run_that_measured_nothing_changes_nothing() -> None:
     assert calibration.observed(Correction(), predicted=100, measured=0) == Correction()
+
+
+def test_the_ratio_is_measured_over_predicted_where_both_are_known() -> None:
+    assert calibration.ratio(200, 150) == 0.75
     assert calibration.ratio(100, 0) is None
-
-
-@given(corrections, corrections)
-def test_merging_two_studies_is_symmetric_and_no_looser_than_either(one: Correction, two: Correction) -> None:
-    both = calibration.merged(one, two)
-    assert both == calibration.merged(two, one)
-    assert both.floor >= max(one.floor, two.floor)
-    assert both.highest >= max(one.highest, two.highest)
-
-
-@given(corrections, st.integers(1, 10), sizes)
-def test_a_retry_always_has_fewer_layers(correction: Correction, z: int, limit: int) -> None:
-    again = calibration.retry_layers(profile(), correction, z=z, limit=limit)
-    assert 0 <= again < z
-
-
-def test_a_large_miss_skips_the_tries_that_cannot_fit() -> None:
-    model = profile()
-    limit = 4 * GIB
-    z = model.largest_layers(limit)
-    correction = calibration.observed(Correction(), predicted=2 * GIB, measured=3 * GIB)
-    assert calibration.retry_layers(model, correction, z=z, limit=limit) < z - 1
+    assert calibration.ratio(None, 100) is None

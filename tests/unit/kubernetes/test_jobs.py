@@ -166,6 +166,15 @@ def test_kueue_lets_jobs_go() -> None:
     assert "suspend" not in job()["spec"]
 
 
+def test_a_custom_entrypoint_is_profiled_beside_a_gpu_of_the_class_that_is_chosen() -> None:
+    made = build_profile_job(STUDY, "p", "{}", "cuda", OperatorSettings(runtime_class="nvidia"), PodTemplate(), CLASS)
+    container = pod_of(made)["containers"][0]
+    assert container["resources"] == {"limits": {"nvidia.com/gpu": 1}}
+    assert "CUDA_VISIBLE_DEVICES" not in {variable["name"] for variable in container["env"]}
+    assert pod_of(made)["runtimeClassName"] == "nvidia"
+    assert pod_of(made)["affinity"] == pod_of(job())["affinity"]
+
+
 def test_the_profile_needs_no_gpu() -> None:
     made = build_profile_job(STUDY, "s-profile", "{}", "cuda", OperatorSettings(image="i"), PodTemplate())
     container = pod_of(made)["containers"][0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from frostline_trainer.contract import DataSpec, TrainingSpec
+from frostline_trainer.contract import DataSpec, ProfileSpec, TrainingSpec
 from frostline_trainer.data.shape import DataShape
 from frostline_trainer.data.source import Source
 from frostline_trainer.errors import StudyFault
@@ -40,3 +40,19 @@ def data_shape(data: DataSpec, training: TrainingSpec) -> DataShape:
 
         return DataShape("Text", (training.sequence_length,), tokenizer(data)[1])
     return open_data(data, training, 0).shape
+
+
+def profiled_shape(spec: ProfileSpec) -> tuple[DataShape, list[str]]:
+    """The shape to profile with, and what was assumed: a profile may be made where the tokenizer is not.
+
+    Raises:
+        StudyFault: it cannot be read, and the model does not say how many symbols there are.
+    """
+    try:
+        return data_shape(spec.data, spec.training), []
+    except StudyFault:
+        known = spec.model.config.get("vocab_size")
+        if spec.data.kind != "Text" or not isinstance(known, int):
+            raise
+    note = f"data.tokenizer: {spec.data.tokenizer} is not here; profiled with model.config.vocab_size, {known}"
+    return DataShape("Text", (spec.training.sequence_length,), known), [note]

@@ -57,6 +57,19 @@ def custom_memory_profile(spec: ProfileSpec, device: Device, identity: str) -> M
     return found.model_copy(update={"method": "Probed"})
 
 
+def custom_need(spec: ProfileSpec, device: Device) -> tuple[int, int]:
+    """Peak bytes at z = 1 and at z = L, to compare configurations; (0, 0) where the entrypoint cannot be traced."""
+    step = _simulated(device)
+    try:
+        first, _ = step(spec, 1)
+        tokens = STEPS * first.step_tokens
+        one, whole = (step(spec, z, tokens=tokens)[1].trace.peak() for z in (1, first.depth))
+    except Exception as error:  # noqa: BLE001 - then the study's own configuration stands for all
+        log("not-traceable", message=f"corners of the search space are not compared: {error}")
+        return 0, 0
+    return one, whole
+
+
 def _fitted(spec: ProfileSpec, device: Device, identity: str, step: Step, *, real: bool = False) -> MemoryProfile:
     """The profile from tries.
 

@@ -14,7 +14,7 @@ from typing import Literal
 import pydantic
 
 from frostline_trainer.contract import MemoryProfile, ProfileSpec
-from frostline_trainer.data.open import data_shape
+from frostline_trainer.data.open import profiled_shape
 from frostline_trainer.data.shape import DataShape
 from frostline_trainer.entrypoint import load_entrypoint
 from frostline_trainer.memory.allocator import smallest_cap
@@ -43,7 +43,7 @@ def memory_profile(spec: ProfileSpec, device: Device = "cuda", shape: DataShape 
     """
     if spec.model.family == "Custom":
         return custom_memory_profile(spec, device, memory_hash(spec, device, None))
-    shape = shape or data_shape(spec.data, spec.training)
+    shape = shape or profiled_shape(spec)[0]
     layers, convolutional = layers_of(spec, shape)
 
     def simulated(z: int, batch: int, trials: int) -> Simulation:
@@ -61,7 +61,7 @@ def memory_profile(spec: ProfileSpec, device: Device = "cuda", shape: DataShape 
 
 def cached_memory_profile(spec: ProfileSpec, device: Device = "cuda", folder: Path | None = None) -> MemoryProfile:
     """`memory_profile`, read from `folder` (by default `cache_folder()`) where it was made before."""
-    shape = None if spec.model.family == "Custom" else data_shape(spec.data, spec.training)
+    shape = None if spec.model.family == "Custom" else profiled_shape(spec)[0]
     path = (folder or cache_folder()) / f"memory-{memory_hash(spec, device, shape)}.json"
     with contextlib.suppress(OSError, pydantic.ValidationError):
         return MemoryProfile.model_validate_json(path.read_text(encoding="utf-8"))
@@ -124,7 +124,7 @@ def exact_largest_layers(spec: ProfileSpec, limit: int, *, trials: int = 1, shap
     The profile answers the same from its knots, at once and without torch; this is what it is checked against. As the
     allocator's gaps are not quite monotone in z, the neighbours of the answer are tried too.
     """
-    shape = shape or data_shape(spec.data, spec.training)
+    shape = shape or profiled_shape(spec)[0]
     layers, _ = layers_of(spec, shape)
     known: dict[int, int] = {}
 

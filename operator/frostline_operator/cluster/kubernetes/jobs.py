@@ -56,10 +56,7 @@ def build_run_job(
     if large:
         pod["spec"]["volumes"].append({"name": "run", "configMap": {"name": run.name}})
         container["volumeMounts"].append({"name": "run", "mountPath": _SPEC_FOLDER, "readOnly": True})
-    if chosen.resource is not None:
-        container["resources"] = {"limits": {chosen.resource: 1}}
-        if settings.runtime_class is not None:
-            pod["spec"]["runtimeClassName"] = settings.runtime_class
+    _give_device(pod, chosen, settings)
     if run.deadline_seconds is not None:
         pod["spec"]["activeDeadlineSeconds"] = math.ceil(run.deadline_seconds + _DEADLINE_MARGIN)
     made = _templated(pod, settings, template)
@@ -90,11 +87,26 @@ def build_run_document(study: StudyRef, run: Run, spec: RunSpec) -> Manifest | N
 
 
 def build_profile_job(
-    study: StudyRef, name: str, document: str, memory: Memory, settings: OperatorSettings, template: PodTemplate
+    study: StudyRef,
+    name: str,
+    document: str,
+    memory: Memory,
+    settings: OperatorSettings,
+    template: PodTemplate,
+    chosen: DeviceClass | None = None,
 ) -> Manifest:
-    """The Job that computes what the study's model costs: on any node, without a GPU."""
-    pod = _pod(settings, ["profile", document, "--format", "json", "--memory", memory], {"CUDA_VISIBLE_DEVICES": ""})
+    """The Job that computes what the study's model costs: on any node, without a GPU.
+
+    With `chosen` it gets one device of that class: a custom entrypoint that cannot be traced is measured there.
+    """
+    device = chosen is not None and chosen.resource is not None
+    hidden = {} if device else {"CUDA_VISIBLE_DEVICES": ""}
+    pod = _pod(settings, ["profile", document, "--format", "json", "--memory", memory], hidden)
+    if chosen is not None:
+        _give_device(pod, chosen, settings)
     made = _templated(pod, settings, template)
+    if chosen is not None and chosen.terms:
+        _require(made["spec"], chosen)
     return _job(study, name, names.labels(study.name, study.uid, "profile"), made)
 
 
@@ -119,6 +131,15 @@ def build_clean_job(
         del job["metadata"]["ownerReferences"]
         job["spec"]["ttlSecondsAfterFinished"] = settings.cleanup_seconds
     return job
+
+
+def _give_device(pod: Manifest, chosen: DeviceClass, settings: OperatorSettings) -> None:
+    """One device of the class, where its devices are to be asked for."""
+    if chosen.resource is None:
+        return
+    pod["spec"]["containers"][0]["resources"] = {"limits": {chosen.resource: 1}}
+    if settings.runtime_class is not None:
+        pod["spec"]["runtimeClassName"] = settings.runtime_class
 
 
 def _document(spec: RunSpec) -> str:

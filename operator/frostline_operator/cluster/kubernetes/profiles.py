@@ -15,10 +15,12 @@ from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.cluster.kubernetes import names, views
 from frostline_operator.cluster.kubernetes.api import CONFIG_MAPS, JOBS, Api, ApiError, Manifest
 from frostline_operator.cluster.kubernetes.caches import Caches
+from frostline_operator.cluster.kubernetes.classes import DeviceClass
 from frostline_operator.cluster.kubernetes.jobs import StudyRef, build_profile_job
 from frostline_operator.cluster.kubernetes.settings import Memory, OperatorSettings
 from frostline_operator.cluster.kubernetes.views import Trouble
-from frostline_trainer.contract import ModelProfile, ProfileSpec
+from frostline_operator.engine.profiling import profile_document
+from frostline_trainer.contract import ModelProfile
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,12 @@ class Profiler:
         self._settings = settings
 
     def profile(
-        self, spec: HPOStudySpec, memory: Memory, now: float, ready: Mapping[str, bool] | None
+        self,
+        spec: HPOStudySpec,
+        memory: Memory,
+        now: float,
+        ready: Mapping[str, bool] | None,
+        device: DeviceClass | None = None,
     ) -> ModelProfile | NotYet | Impossible:
         """The profile, or how far its Job is. Every call may be repeated.
 
@@ -65,6 +72,8 @@ class Profiler:
             memory: whose memory to foretell.
             now: seconds since the epoch.
             ready: nodes, and whether they are; None where they may not be read.
+            device: the class on whose devices a custom entrypoint is measured where it cannot be traced; built-in
+                families need none.
         """
         document = profile_document(spec)
         key = profile_key(document, memory, self._settings, spec)
@@ -74,15 +83,23 @@ class Profiler:
             if found is not None:
                 self._own(kept)
                 return found
-        return self._compute(spec, document, memory, key, now, ready)
+        needed = device if spec.model.family == "Custom" and memory == "cuda" else None
+        return self._compute(spec, document, memory, key, now, ready, needed)
 
     def _compute(
-        self, spec: HPOStudySpec, document: str, memory: Memory, key: str, now: float, ready: Mapping[str, bool] | None
+        self,
+        spec: HPOStudySpec,
+        document: str,
+        memory: Memory,
+        key: str,
+        now: float,
+        ready: Mapping[str, bool] | None,
+        device: DeviceClass | None,
     ) -> ModelProfile | NotYet | Impossible:
         name = f"{self._study.name}-profile-{key[:8]}"
         job = self._caches.job(self._study.namespace, name) or self._api.get(JOBS, self._study.namespace, name)
         if job is None or job["metadata"]["labels"].get(names.STUDY_UID) != self._study.uid:
-            body = build_profile_job(self._study, name, document, memory, self._settings, spec.template)
+            body = build_profile_job(self._study, name, document, memory, self._settings, spec.template, device)
             try:
                 self._api.create(JOBS, self._study.namespace, body)
             except ApiError as error:
@@ -155,11 +172,12 @@ class Profiler:
         return {key: value for key, value in owner.items() if key not in ("controller", "blockOwnerDeletion")}
 
 
-def profile_document(spec: HPOStudySpec) -> str:
-    """What the profile depends on, as JSON. Hyperparameters bound to the model keep the study's own values."""
-    return ProfileSpec(model=spec.model, data=spec.data, training=spec.training).model_dump_json(
-        by_alias=True, exclude_none=True
-    )
+def in_words(found: ModelProfile) -> str:
+    """For the study's condition: what is known."""
+    known = "memory is known at each number of trainable layers"
+    if found.memory is None:
+        known = "memory is not foretold: what does not fit shows by running out of it"
+    return "; ".join([f"{found.layers} layers", known, *found.notes])
 
 
 def profile_key(document: str, memory: Memory, settings: OperatorSettings, spec: HPOStudySpec) -> str:

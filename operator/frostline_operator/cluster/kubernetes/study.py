@@ -18,13 +18,14 @@ from frostline_operator.cluster.kubernetes.accepting import accepted
 from frostline_operator.cluster.kubernetes.api import Api, Manifest
 from frostline_operator.cluster.kubernetes.board import Board, Situation
 from frostline_operator.cluster.kubernetes.caches import Caches
+from frostline_operator.cluster.kubernetes.classes import DeviceClass
 from frostline_operator.cluster.kubernetes.cluster import KubernetesCluster
 from frostline_operator.cluster.kubernetes.events import Recorder
 from frostline_operator.cluster.kubernetes.figures import StudyFigures
 from frostline_operator.cluster.kubernetes.fleet import Fleet
 from frostline_operator.cluster.kubernetes.jobs import StudyRef
 from frostline_operator.cluster.kubernetes.journal import Journal, StaleError
-from frostline_operator.cluster.kubernetes.profiles import Impossible, NotYet, Profiler
+from frostline_operator.cluster.kubernetes.profiles import Impossible, NotYet, Profiler, in_words
 from frostline_operator.cluster.kubernetes.publishing import Publisher
 from frostline_operator.cluster.kubernetes.scores import Scores
 from frostline_operator.cluster.kubernetes.settings import Memory, OperatorSettings
@@ -213,17 +214,13 @@ class StudyController:
             self._profile = ModelProfile.model_validate(known)
             return True
         profiler = Profiler(self._shared.api, self._shared.caches, self.study, self._shared.settings)
-        found = profiler.profile(self._spec, self._memory(), now, self._shared.fleet.ready_nodes())
+        ready = self._shared.fleet.ready_nodes()
+        found = profiler.profile(self._spec, self._memory(), now, ready, self._largest_class())
         match found:
             case ModelProfile():
                 self._profile = found
                 self._journal.set_fact("profile", found.model_dump(mode="json", by_alias=True))
-                text = f"{found.layers} layers; " + (
-                    "memory is known at each number of trainable layers"
-                    if found.memory is not None
-                    else "memory is not foretold: what does not fit shows by running out of it"
-                )
-                self._board.say(conditions, "Profiled", True, "Computed", text, now)
+                self._board.say(conditions, "Profiled", True, "Computed", in_words(found), now)
                 return True
             case Impossible(message):
                 self._board.say(conditions, "Profiled", False, "Impossible", message, now)
@@ -245,6 +242,11 @@ class StudyController:
         classes, _ = self._shared.fleet.classes(self._spec)
         limited = any(made.usable_bytes is not None for made in classes.values()) or not classes
         return self._shared.settings.memory if limited else "none"
+
+    def _largest_class(self) -> DeviceClass | None:
+        assert self._spec is not None
+        classes, _ = self._shared.fleet.classes(self._spec)
+        return max(classes.values(), key=lambda made: (made.usable_bytes or 0, made.name), default=None)
 
     def _any_cluster(self) -> KubernetesCluster:
         if self._cluster is None:

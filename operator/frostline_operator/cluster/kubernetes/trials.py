@@ -10,6 +10,7 @@ from frostline_operator.api.trial import HPOTrialSpec, HPOTrialStatus, TrialRung
 from frostline_operator.cluster.kubernetes import names
 from frostline_operator.cluster.kubernetes.api import TRIALS, Api, ApiError, Manifest
 from frostline_operator.cluster.kubernetes.jobs import StudyRef
+from frostline_operator.engine.calibration import ratio
 from frostline_operator.engine.leftovers import keeps_checkpoint
 from frostline_operator.engine.plan import Plan
 from frostline_operator.engine.state import Run, RungResult, StudyState, Trial
@@ -160,6 +161,7 @@ def _result(trial: Trial, result: RungResult, state: StudyState, plan: Plan) -> 
         seconds=round(sum(r.charged.gpu_seconds / len(r.trials) for r in runs), 3),
         peak_bytes=(run.peak_bytes or None) if run is not None else None,
         predicted_bytes=run.predicted_bytes if run is not None else None,
+        memory_ratio=ratio(run.predicted_bytes, run.peak_bytes) if run is not None else None,
         run=result.run,
         source=result.source,
         message=result.message[:1024],

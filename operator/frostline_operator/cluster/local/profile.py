@@ -9,25 +9,14 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.cluster.local.devices import Device
-from frostline_operator.engine.space import assignments
-from frostline_trainer.contract import ModelProfile, ProfileSpec
+from frostline_trainer.contract import ModelProfile
 
 Memory = Literal["cuda", "cpu", "none"]
 
 
 class ProfileError(Exception):
     """The trainer could not build the study's model or data; the message says what to change."""
-
-
-def profile_document(spec: HPOStudySpec) -> str:
-    """What the profile depends on, as JSON. Hyperparameters bound to the model keep the study's own values."""
-    custom = spec.model.family == "Custom"
-    tried = assignments(spec.parameters, spec.search, 1)[0] if custom else {}
-    return ProfileSpec(model=spec.model, data=spec.data, training=spec.training, hyperparameters=tried).model_dump_json(
-        by_alias=True, exclude_none=True
-    )
 
 
 def trainer_environment(code: Path) -> dict[str, str]:
@@ -47,7 +36,7 @@ def profile_model(document: str, memory: Memory, code: Path) -> ModelProfile:
     """The profile of a document made by `profile_document`.
 
     Args:
-        document: model, data and training.
+        document: made by `engine.profiling.profile_document`.
         memory: whose memory to foretell in `ModelProfile.memory`: `cuda` for GPUs, `cpu` for classes declared on a CPU,
             none to leave it out, which takes seconds less. Foretold once, it is read from the cache.
         code: folder in which a custom entrypoint's module is looked for first.
@@ -55,12 +44,29 @@ def profile_model(document: str, memory: Memory, code: Path) -> ModelProfile:
     Raises:
         ProfileError: with the trainer's message.
     """
-    command = [sys.executable, "-m", "frostline_trainer", "profile", document, "--format", "json", "--memory", memory]
-    environment = {**trainer_environment(code), "CUDA_VISIBLE_DEVICES": ""}
+    return ModelProfile.model_validate_json(_ask(["profile", document, "--format", "json", "--memory", memory], code))
+
+
+def compare_memory(document: str, layers: int, memory: Memory, code: Path) -> list[int | None]:
+    """Peak bytes at z = `layers` of the document and of each of its variants, None for what the model does not support.
+
+    Raises:
+        ProfileError: with the trainer's message.
+    """
+    answers = json.loads(_ask(["compare", document, "--layers", str(layers), "--memory", memory], code))
+    return [None if size is None else int(size) for size in answers]
+
+
+def _ask(arguments: list[str], code: Path) -> str:
+    """The last line that the trainer prints."""
+    environment = trainer_environment(code)
+    if '"family":"Custom"' not in "".join(arguments):  # a custom entrypoint may have to be measured on a GPU
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    command = [sys.executable, "-m", "frostline_trainer", *arguments]
     answer = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if answer.returncode != 0:
         raise ProfileError(_message(answer.stdout + answer.stderr))
-    return ModelProfile.model_validate_json(answer.stdout.strip().splitlines()[-1])
+    return answer.stdout.strip().splitlines()[-1]
 
 
 def _message(output: str) -> str:

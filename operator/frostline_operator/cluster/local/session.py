@@ -17,9 +17,10 @@ from frostline_operator.cluster.local import devices, processes
 from frostline_operator.cluster.local.cluster import LocalCluster
 from frostline_operator.cluster.local.devices import Device
 from frostline_operator.cluster.local.files import StudyFiles
-from frostline_operator.cluster.local.profile import Memory, memory_of, profile_document, profile_model
+from frostline_operator.cluster.local.profile import Memory, memory_of, profile_model
 from frostline_operator.cluster.local.store import SqliteStore
 from frostline_operator.cluster.loop import StudyLoop
+from frostline_operator.engine.profiling import profile_document
 from frostline_operator.engine.state import Observation
 from frostline_trainer.contract import ModelProfile
 
