@@ -5,11 +5,12 @@
   verbs: [list, watch, patch]
 - apiGroups: [hpo.frostline.dev]
   resources: [hpotrials]
-  verbs: [list, create, patch]
+  verbs: [list, create, patch, delete]
 - apiGroups: [hpo.frostline.dev]
   resources: [hpostudies/status, hpotrials/status]
   verbs: [patch]
-# What a study owns may keep it from going first: the admission plugin OwnerReferencesPermissionEnforcement asks for this.
+# Where the admission plugin OwnerReferencesPermissionEnforcement is on (OpenShift), it takes this right to make what keeps
+# its owner from going first, and `delete` of trials and ConfigMaps to change whose they are. The operator deletes neither.
 - apiGroups: [hpo.frostline.dev]
   resources: [hpostudies/finalizers]
   verbs: [update]
@@ -25,7 +26,7 @@
 # The state of each study: its journal, and the profile of its model.
 - apiGroups: [""]
   resources: [configmaps]
-  verbs: [get, list, create, patch]
+  verbs: [get, list, create, patch, delete]
 - apiGroups: [""]
   resources: [events]
   verbs: [list, watch, create]
