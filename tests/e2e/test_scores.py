@@ -164,11 +164,11 @@ def test_prometheus_is_killed_and_comes_back_empty(
     studies: Studies, prometheus: Prometheus, on_one_machine: Callable[[Manifest], Results]
 ) -> None:
     studies.apply("bereft", small())
-    studies.until("bereft", "a pod", lambda: any(running(pod) for pod in studies.pods("bereft")))
+    studies.until("bereft", "a pod", lambda: any(running(pod) for pod in studies.pods("bereft")), 300)
     prometheus.stop(signal.SIGKILL)
     prometheus.forget()
     try:
-        said = studies.wait_condition("bereft", "MetricsAvailable", "False")
+        said = studies.wait_condition("bereft", "MetricsAvailable", "False", 300)
         assert said["reason"] == "Unreachable" and prometheus.url in said["message"]
         assert "its own record counts after 2 s" in said["message"]
         studies.until("bereft", "a result by its record", lambda: sources(studies, "bereft") == ["Record"], 300)
@@ -249,7 +249,10 @@ def test_promql_of_ones_own_also_of_the_wrong_shape(
         studies.patch("own", {"metrics": {"query": query}})
 
     def says(reason: str, *words: str) -> None:
-        studies.until("own", reason, lambda: studies.condition("own", "MetricsAvailable").get("reason") == reason)
+        def so() -> bool:
+            return studies.condition("own", "MetricsAvailable").get("reason") == reason
+
+        studies.until("own", reason, so, 300)
         message = studies.condition("own", "MetricsAvailable")["message"]
         assert all(word in message for word in words), message
 
@@ -292,11 +295,11 @@ def test_a_trainer_that_dies_after_its_last_value_was_seen_is_run_again(
     studies: Studies, asking: OperatorProcess, prometheus: Prometheus, on_one_machine: Callable[[Manifest], Results]
 ) -> None:
     studies.apply("risen", {**TINY, "metrics": {"interval": "60s"}})  # so it lingers, and the operator is away
-    studies.until("risen", "a pod", lambda: bool(studies.pods("risen")))
+    studies.until("risen", "a pod", lambda: bool(studies.pods("risen")), 300)
     asking.kill()
     uid = studies.get("risen")["metadata"]["uid"]
     last = f'frostline_trial_finished{{study_uid="{uid}",rung="0",job="one"}} == 1'
-    studies.until("risen", "its last values in Prometheus", lambda: len(prometheus.query(last)) >= 1)
+    studies.until("risen", "its last values in Prometheus", lambda: len(prometheus.query(last)) >= 1, 300)
     died = {series["metric"]["run"] for series in prometheus.query(last)}
     for pod in studies.pods("risen"):
         if pod["metadata"]["labels"]["hpo.frostline.dev/run"] in died:
@@ -318,7 +321,7 @@ def test_values_that_never_come_are_waited_for_until_somebody_says_otherwise(
     studies: Studies, asking: OperatorProcess, on_one_machine: Callable[[Manifest], Results]
 ) -> None:
     studies.apply("unseen-patient", {**TINY, "metrics": {"whenMissing": "Wait"}})
-    studies.wait_condition("unseen-patient", "MetricsAvailable", "False")
+    studies.wait_condition("unseen-patient", "MetricsAvailable", "False", 300)
     said = studies.condition("unseen-patient", "MetricsAvailable")
     assert said["reason"] == "NoSamples" and "whenMissing: Wait" in said["message"]
     assert all(pod["status"]["phase"] == "Succeeded" for pod in studies.pods("unseen-patient"))
