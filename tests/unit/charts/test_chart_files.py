@@ -79,7 +79,7 @@ def test_the_schema_knows_every_value_and_nothing_else() -> None:
             if isinstance(value, dict) and value:
                 walk(schema["properties"][name], value, f"{path}.{name}")
 
-    walk(SCHEMA, {k: v for k, v in VALUES.items()}, "values")
+    walk(SCHEMA, VALUES, "values")
 
 
 def test_the_operators_settings_have_the_charts_defaults() -> None:
