@@ -260,7 +260,8 @@ def test_promql_of_ones_own_also_of_the_wrong_shape(
     studies.apply("own", {**TINY, "metrics": wrong})
     # Another figure than the trainer's own: then the two disagree, and what Prometheus says counts
     twice = f"2 * max by (trial, rung) ({SHOWN.format('objective')})"
-    studies.apply("doubled", {**TINY, "metrics": {"query": {"objective": twice}}})
+    one_at_a_time = {**TINY["search"], "parallelism": 1}  # of the two cards that fit, the other study needs one
+    studies.apply("doubled", {**TINY, "search": one_at_a_time, "metrics": {"query": {"objective": twice}}})
     says("InvalidQuery", "expected type instant vector", "metrics.query")
     ask(objective="frostline_trial_objective[5m]")
     says("InvalidQuery", "expected type instant vector")
