@@ -69,7 +69,9 @@ def draw(shown: Shown, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("study", "fleet", "operator"):
         path = folder / f"{name}.html"
-        path.write_text(page(read(name), f"{shown.namespace} / {shown.study}", ask), encoding="utf-8")
+        path.write_text(
+            page(read(name), f"{shown.namespace} / {shown.study}", ask, (shown.start, shown.end)), encoding="utf-8"
+        )
         print(path)
 
 

@@ -50,15 +50,16 @@ text-align:right}th{color:#6e9fff;font-weight:500}td:first-child,th:first-child{
 """
 
 
-def page(document: Mapping[str, Any], subtitle: str, ask: Ask) -> str:
+def page(document: Mapping[str, Any], subtitle: str, ask: Ask, span: tuple[float, float]) -> str:
     """The whole page.
 
     Args:
         document: the dashboard.
         subtitle: which study it is of.
         ask: answers a panel's expression, variables included.
+        span: the time that all panels show, in seconds since 1970.
     """
-    cells = [_cell(panel, ask) for panel in document["panels"]]
+    cells = [_cell({**panel, "timeSpan": span}, ask) for panel in document["panels"]]
     style = _STYLE.replace("ROW", str(ROW_PIXELS)).replace("GAP", str(GAP))
     head = f"<meta charset=utf-8><title>{html.escape(document['title'])}</title><style>{style}</style>"
     heading = f"<h1>{html.escape(document['title'])}<small>{html.escape(subtitle)}</small></h1>"
@@ -270,7 +271,8 @@ def _plot(figure: go.Figure, panel: Mapping[str, Any], legend: bool) -> str:
         showlegend=legend,
         legend={"orientation": "h", "y": -0.12, "x": 0, "font": {"size": 10.5}, "tracegroupgap": 0},
     )
-    figure.update_xaxes(type="date", gridcolor="#2a2d34", tickformat="%H:%M", nticks=6)
+    times = [at * 1000 for at in panel["timeSpan"]]
+    figure.update_xaxes(type="date", gridcolor="#2a2d34", tickformat="%H:%M", nticks=6, range=times)
     figure.update_yaxes(gridcolor="#2a2d34", automargin=True, zeroline=False, nticks=6)
     made: str = plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, config={"displayModeBar": False})
     return made

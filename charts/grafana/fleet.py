@@ -186,8 +186,8 @@ def _studies() -> list[Builder]:
     saved = f"1 - {of('flops_total')} / {of('full_fidelity_flops')}"
     return [
         rows(
-            "Studies under way",
-            "All that are not over. Open one in *Study* by picking it above.",
+            "All picked studies",
+            "Those that are over included, until they are deleted. Open one in *Study* by picking it above.",
             "name",
             Column("best", f"sum by (name) ({each(of('best_objective'))})"),
             Column("trials", f"sum by (name) ({each(total(of('trials')))})"),
