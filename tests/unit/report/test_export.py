@@ -7,11 +7,9 @@ import io
 import json
 
 import pytest
-from rich.console import Console
 
 from frostline_operator.report.export import FIXED_COLUMNS, to_csv, to_json
 from frostline_operator.report.record import StudyRecord
-from frostline_operator.report.table import rung_table
 
 from . import records
 
@@ -67,26 +65,3 @@ def test_csv_of_a_trial_without_results() -> None:
 def test_csv_of_nothing_is_its_header() -> None:
     header = to_csv(records.empty()).strip().split(",")
     assert tuple(header[: len(FIXED_COLUMNS)]) == FIXED_COLUMNS
-
-
-def printed(record: StudyRecord, width: int = 140) -> str:
-    console = Console(width=width, file=io.StringIO(), force_terminal=False)
-    console.print(rung_table(record))
-    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
-
-
-@pytest.mark.parametrize("name", list(records.ALL))
-def test_the_table_prints_whatever_there_is(name: str) -> None:
-    assert "rung" in printed(records.ALL[name]())
-
-
-def test_the_table_says_what_happened_at_each_rung() -> None:
-    lines = [line.replace("│", " ").split() for line in printed(records.whole()).splitlines()]
-    row = next(line for line in lines if line[:2] == ["1", "2/10"])
-    assert row == ["1", "2/10", "65.5k", "8", "7", "4", "1", "2.848", "195G", "40", "s", "0.40"]
-
-
-def test_the_table_tells_asked_from_actual_layers_and_brackets() -> None:
-    assert "6/10 (asked 10)" in printed(records.under_way())
-    assert "bracket" in printed(records.hyperband())
-    assert "bracket" not in printed(records.whole())
