@@ -53,8 +53,10 @@ class SearchSpec(Section):
 class LayerRange(Section):
     """How many layers (z, counted from the output) train at the lowest and at the highest rung."""
 
-    min: Annotated[int, Field(ge=1)] | Literal["All"] = 1
-    """Lowest rung. `All` trains every layer at every rung: classic halving over tokens only."""
+    min: Annotated[int, Field(ge=1)] | Literal["All", "Quarter"] = "Quarter"
+    """Lowest rung. `Quarter` is a quarter of the highest rung's, rounded down: fewer did not tell good configurations
+    from very good ones (docs/does-it-work.md). `All` trains every layer at every rung: classic halving over tokens
+    only."""
     max: Annotated[int, Field(ge=1)] | Literal["All"] = "All"
     """Highest rung; `All` is the whole network."""
 
@@ -72,8 +74,8 @@ class AmountRange(Section):
     max: Annotated[int, Field(ge=1)]
     """Highest rung: what you would train a configuration with today."""
     min: Annotated[int, Field(ge=1)] | Literal["All"] | None = None
-    """Lowest rung. Without it there are as many rungs as the layers need, four at most. `All` gives every rung the same
-    amount: halving over layers only."""
+    """Lowest rung. Without it there are as many rungs as the layers need (with `layers.min: Quarter`, as one layer
+    would need), four at most. `All` gives every rung the same amount: halving over layers only."""
 
     def problems(self) -> Iterator[tuple[FieldPath, str]]:
         """A range that descends."""

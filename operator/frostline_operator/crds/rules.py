@@ -61,7 +61,7 @@ _RULES: dict[str, list[Rule]] = {
             "min",
         ),
         _rule(
-            "type(self.min) == int || type(self.max) != int",
+            "type(self.min) == int || string(self.min) != 'All' || type(self.max) != int",
             "min: All trains every layer at every rung, so there is no other max; remove max",
             "max",
         ),
@@ -83,8 +83,8 @@ _RULES: dict[str, list[Rule]] = {
             "tokens and samples are two units of one thing; keep the one your model is fed by",
         ),
         _rule(
-            "!has(self.rungs) || (!has(self.tokens) && !has(self.samples) && type(self.layers.min) == int "
-            "&& int(self.layers.min) == 1 && type(self.layers.max) != int)",
+            "!has(self.rungs) || (!has(self.tokens) && !has(self.samples) && type(self.layers.min) != int "
+            "&& string(self.layers.min) == 'Quarter' && type(self.layers.max) != int)",
             "rungs is the whole schedule; remove layers, tokens and samples, or remove rungs",
         ),
         _rule(

@@ -103,11 +103,13 @@ class _Writer:
         kinds = {option.get("type") for option in options}
         if kinds == {"integer", "string"}:
             number = next(option for option in options if option["type"] == "integer")
-            word = next(option["const"] for option in options if option["type"] == "string")
+            text = next(option for option in options if option["type"] == "string")
+            words = text.get("enum") or [text["const"]]
             least = number["minimum"]
+            named = " || ".join(f"self == '{word}'" for word in words)
             rule = {
-                "rule": f"type(self) == int ? self >= {least} : self == '{word}'",
-                "message": f"must be a whole number of at least {least}, or {word}",
+                "rule": f"type(self) == int ? self >= {least} : {named if len(words) == 1 else f'({named})'}",
+                "message": f"must be a whole number of at least {least}, or {' or '.join(words)}",
             }
             return {"x-kubernetes-int-or-string": True, "maxLength": _LONGEST_WORD, "x-kubernetes-validations": [rule]}
         if kinds <= {"boolean", "integer", "number", "string"}:

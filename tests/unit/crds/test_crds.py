@@ -69,10 +69,12 @@ def test_all_sections_are_fixed_but_those_that_may_change() -> None:
 
 def test_numbers_or_words_and_defaults() -> None:
     layers = structural(FidelitySpec)["properties"]["layers"]
-    assert layers["default"] == {"min": 1, "max": "All"}
+    assert layers["default"] == {"min": "Quarter", "max": "All"}
     low = layers["properties"]["min"]
     assert low["x-kubernetes-int-or-string"] is True
-    assert low["x-kubernetes-validations"][0]["rule"] == "type(self) == int ? self >= 1 : self == 'All'"
+    assert low["x-kubernetes-validations"][0]["rule"] == (
+        "type(self) == int ? self >= 1 : (self == 'All' || self == 'Quarter')"
+    )
 
 
 def test_a_union_without_a_schema_is_an_error_here_and_not_in_a_cluster() -> None:

@@ -27,7 +27,7 @@ def test_integer_log_inverts_powers(base: int, exponent: int) -> None:
 
 
 def test_ten_layers_give_the_joint_schedule_of_the_paper() -> None:
-    fidelity = FidelitySpec(tokens=AmountRange(max=400_000))
+    fidelity = FidelitySpec(layers=LayerRange(min=1), tokens=AmountRange(max=400_000))
     assert [(r.layers, r.tokens) for r in rungs(fidelity, 2, 10)] == [
         (1, 50_000),
         (2, 100_000),
@@ -36,13 +36,22 @@ def test_ten_layers_give_the_joint_schedule_of_the_paper() -> None:
     ]
 
 
+def test_by_default_a_quarter_of_the_layers_trains_at_least_and_no_rung_is_lost() -> None:
+    fidelity = FidelitySpec(tokens=AmountRange(max=400_000))
+    assert [r.layers for r in rungs(fidelity, 2, 12)] == [3, 3, 6, 12]
+    assert [r.tokens for r in rungs(fidelity, 2, 12)] == [50_000, 100_000, 200_000, 400_000]
+    assert [r.layers for r in rungs(fidelity, 2, 3)] == [1, 3]
+    shallow = FidelitySpec(layers=LayerRange(max=8), tokens=AmountRange(max=800))
+    assert [r.layers for r in rungs(shallow, 2, 24)] == [2, 2, 4, 8]
+
+
 def test_all_layers_at_every_rung_is_classic_halving_over_tokens() -> None:
     fidelity = FidelitySpec(layers=LayerRange(min="All"), tokens=AmountRange(max=800, min=100))
     assert [(r.layers, r.tokens) for r in rungs(fidelity, 2, 10)] == [(10, 100), (10, 200), (10, 400), (10, 800)]
 
 
 def test_all_tokens_at_every_rung_is_halving_over_layers() -> None:
-    fidelity = FidelitySpec(samples=AmountRange(max=900, min="All"))
+    fidelity = FidelitySpec(layers=LayerRange(min=1), samples=AmountRange(max=900, min="All"))
     assert [(r.layers, r.tokens) for r in rungs(fidelity, 3, 9)] == [(1, 900), (3, 900), (9, 900)]
 
 

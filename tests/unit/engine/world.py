@@ -37,7 +37,7 @@ def study(**changes: Any) -> HPOStudySpec:
     document: dict[str, Any] = {
         "parameters": [{"name": "lr", "type": "Float", "min": 1e-4, "max": 1e-1, "scale": "Log"}],
         "search": {"algorithm": "SuccessiveHalving", "trials": 8, "parallelism": 2},
-        "fidelity": {"tokens": {"max": 800}},
+        "fidelity": {"layers": {"min": 1}, "tokens": {"max": 800}},
         "model": {"family": "CausalLM", "config": {"model_type": "gpt2"}},
         "data": {"kind": "Text", "builtin": "python-docs"},
         "training": {"batchSize": 5, "sequenceLength": 2},
