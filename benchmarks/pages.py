@@ -86,6 +86,20 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
+def fill(path: Path, name: str, text: str) -> None:
+    """Put a table into a page of the docs, between the two comments that mark its place, so that no figure is typed.
+
+    Raises:
+        ValueError: the page has no such place.
+    """
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    page = path.read_text(encoding="utf-8")
+    if begin not in page or end not in page:
+        raise ValueError(f"{path} has no place for {name}; add {begin} and {end}")
+    before, rest = page.split(begin, 1)
+    path.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}", encoding="utf-8")
+
+
 def write_pictures(folder: Path, sections: Sequence[Section]) -> list[Path]:
     """Plots that the docs show, drawn by a headless Chromium; none where there is no Chromium."""
     browser = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")

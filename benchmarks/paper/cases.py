@@ -7,7 +7,7 @@ data that `--data` names (CIFAR-100 as torchvision keeps it, and text files for 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class Case:
     configurations: int
     network: Callable[[DataShape, int], Network] | None = None
     """Builds a network that no `ModelSpec` describes; by default the one of `model`."""
-    starts: tuple[int, ...] = field(default=(1, 2))
+    starts: tuple[int, ...] = (2, 1)
     """Lowest z of the schedules that are also run with promotion Continue."""
     warm: tuple[int, ...] = (1, 2)
     """The z that are also tried on a prefix that was trained a little."""
@@ -146,6 +146,7 @@ def small() -> dict[str, Case]:
             layers=12,
             depths=(12, 1, 3, 6, 2, 4, 8, 10),
             configurations=48,
+            starts=(3, 1),
         ),
         "resnet": Case(
             "resnet",

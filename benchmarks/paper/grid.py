@@ -11,8 +11,8 @@ import io
 import json
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ class Leg:
     layers: int
     tokens: int
     rung: int = 0
-    start: CheckpointRef | None = None
+    starts: Mapping[str, CheckpointRef] = field(default_factory=dict)
+    """Checkpoints to go on from, by trial."""
     evaluations: int = FRACTIONS
 
 
@@ -57,8 +58,8 @@ def run_spec(case: Case, leg: Leg, members: Sequence[int], seed: int, folder: st
     study = case.study()
     trials = []
     for index in members:
-        parent = leg.start and leg.start.model_copy(update={"path": f"c{index}/rung-{leg.rung - 1}"})
-        trials.append(TrialSpec(name=f"c{index}", training=case.bound(drawn[index]), parent=parent))
+        name = f"c{index}"
+        trials.append(TrialSpec(name=name, training=case.bound(drawn[index]), parent=leg.starts.get(name)))
     return RunSpec(
         study="paper", study_uid="paper", run="run", rung=leg.rung, layers=leg.layers, tokens=leg.tokens,
         horizon=case.tokens, trials=trials, model=study.model, data=study.data, seed=seed,
@@ -76,13 +77,23 @@ def build(case: Case, spec: RunSpec, network: Network | None = None) -> Pack:
 
 def trained(pack: Pack, spec: RunSpec) -> dict[str, list[float | None]]:
     """Objectives of each trial after each evaluation; None from where it diverged."""
+    return followed(pack, spec)[0]
+
+
+def followed(pack: Pack, spec: RunSpec) -> tuple[dict[str, list[float | None]], dict[str, CheckpointRef]]:
+    """The same, and the checkpoints of those trials that did not diverge."""
     metrics = Recording(spec)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            train(pack, Store(spec.checkpoint), metrics, lambda: False)
+            results = train(pack, Store(spec.checkpoint), metrics, lambda: False)
     finally:
         pack.batches.close()
-    return {name: padded(found, spec.evaluations) for name, found in metrics.objectives.items()}
+    values = {name: padded(found, spec.evaluations) for name, found in metrics.objectives.items()}
+    return values, {
+        result.name: CheckpointRef(path=result.checkpoint, layers=spec.layers, tokens=result.tokens)
+        for result in results
+        if result.checkpoint is not None
+    }
 
 
 def padded(found: Sequence[float], count: int) -> list[float | None]:
@@ -170,15 +181,14 @@ def _continued(case: Case, rows: Rows, lowest: int) -> Iterator[str]:
             continue
         series: dict[str, list[float | None]] = {f"c{index}": [] for index in members}
         alive = list(members)
-        before: CheckpointRef | None = None
+        before: dict[str, CheckpointRef] = {}
         with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
             for rung, (z, tokens) in enumerate(chain(case, lowest)):
                 spec = run_spec(case, Leg(z, tokens, rung, before, evaluations=1), alive, 0, folder)
-                found = trained(build(case, spec), spec)
+                found, before = followed(build(case, spec), spec)
                 for name in series:
                     series[name].append(found[name][-1] if name in found else None)
                 alive = [index for index in alive if series[f"c{index}"][-1] is not None]
-                before = CheckpointRef(path="", layers=z, tokens=tokens)
                 if not alive:
                     break
         rows.add(kind, 0, case.layers, {name: padded_rungs(found) for name, found in series.items()})

@@ -6,16 +6,21 @@ import dataclasses
 import json
 from typing import Any
 
+import numpy as np
+
 from benchmarks import lookup
 from benchmarks.lookup import Family
-from benchmarks.measures import Estimate
-from benchmarks.pages import Section, write_page, write_pictures
+from benchmarks.measures import Estimate, better_half, spearman
+from benchmarks.pages import Section, fill, markdown, write_page, write_pictures
 from benchmarks.paper import analysis, figures
 from benchmarks.paper.cases import ROOT, WORK
 
+DOCS = ROOT / "docs" / "does-it-work.md"
+Table = tuple[list[str], list[list[str]]]
+
 
 def write(scale: str = "small") -> None:
-    """.bench/paper.html, docs/images/paper-*.png, benchmarks/results/paper-summary.json."""
+    """.bench/paper-*.html, docs/images/paper-*.png, the docs' tables, benchmarks/results/paper-summary.json."""
     families = lookup.load(scale)
     sections = [*_fidelity(families), *[_paths(family) for family in families.values()]]
     sections += [_memory(family) for family in families.values()]
@@ -28,6 +33,11 @@ def write(scale: str = "small") -> None:
     target.write_text(json.dumps(summary, indent=1) + "\n")
     if scale == "small":
         write_pictures(ROOT / "docs" / "images", sections)
+        fill(DOCS, "layers", markdown(*_layers_table(families)))
+        fill(DOCS, "schedules", markdown(*_schedules_table(families)))
+        fill(DOCS, "warm", markdown(*_warm_table(families)))
+        fill(DOCS, "trust", markdown(*_trust_table(families)))
+        fill(DOCS, "memory", markdown(*_memory_table(families)))
     for section in sections:
         if section.rows:
             print(f"\n{section.title}")
@@ -140,3 +150,62 @@ def _summary(family: Family) -> dict[str, Any]:
             for name, (rungs, continued) in schedules(family).items()
         },
     }
+
+
+# --- the docs' tables -------------------------------------------------------------------------------------------------
+
+
+def _layers_table(families: dict[str, Family]) -> Table:
+    rows = []
+    for family in families.values():
+        known, better = analysis.over_layers(family), analysis.over_layers_among_the_better(family)
+        early = {z: analysis.joint(family)[i][0] for i, z in enumerate(family.depths)}
+        again = analysis.seeds_agree(family)
+        for z in family.depths:
+            last = "1 by definition" if z == family.layers else str(known[z])
+            rows.append([f"{family.name} {z} of {family.layers}", last,
+                         "1 by definition" if z == family.layers else str(better[z]), f"{early[z]:.2f}"])  # fmt: skip
+        if again is not None:
+            rows.append([f"{family.name}, all layers, another seed", str(again), "", ""])
+    return ["z of L", "all tokens", "all tokens, better half only", "an eighth of the tokens"], rows
+
+
+def _schedules_table(families: dict[str, Family]) -> Table:
+    rows = []
+    for family in families.values():
+        section = _paths(family)
+        rows += [[f"{family.name}: {row[0]}", *row[1:]] for row in section.rows]
+    return list(section.header), rows
+
+
+def _warm_table(families: dict[str, Family]) -> Table:
+    rows = []
+    for family in families.values():
+        keep = better_half(family.full)
+        for z, series in family.document.get("warm", {}).items():
+            cold, warm = family.measured(int(z), family.fractions), [found[-1] for found in series]
+            full = [family.full[i] for i in keep]
+            rows.append([
+                f"{family.name} {z} of {family.layers}", f"{spearman(cold, family.full):.2f}",
+                f"{spearman(warm, family.full):.2f}", f"{spearman([cold[i] for i in keep], full):.2f}",
+                f"{spearman([warm[i] for i in keep], full):.2f}",
+            ])  # fmt: skip
+    return ["z of L", "random prefix", "warm prefix", "better half, random", "better half, warm"], rows
+
+
+def _trust_table(families: dict[str, Family]) -> Table:
+    rows = []
+    for family in families.values():
+        for lowest in sorted({1, family.layers // 4, family.layers // 2, family.layers}):
+            agreements, regrets = analysis.trust(family, lowest)
+            low, middle, high = np.nanquantile(agreements, [0.1, 0.5, 0.9])
+            rows.append([
+                f"{family.name} from z = {lowest}", f"{middle:.2f} [{low:.2f}, {high:.2f}]",
+                f"{np.mean(np.array(agreements) < 0.3):.0%}", f"{np.median(regrets):.1%}",
+            ])  # fmt: skip
+    return ["schedule", "agreement a study measures: median [10 %, 90 %]", "below 0.3", "median regret"], rows
+
+
+def _memory_table(families: dict[str, Family]) -> Table:
+    rows = [[f"{family.name} {row[0]}", *row[1:]] for family in families.values() for row in _memory(family).rows]
+    return ["z", "trials in the run", "measured MiB", "foretold MiB", "difference"], rows

@@ -149,16 +149,19 @@ def search(session: Session, variant: Variant, seed: int) -> None:
 
 
 VARIANTS: dict[str, Variant] = {
-    "frostline": Variant(layers=1),
-    "frostline z>=2": Variant(layers=2),
-    "frostline z>=L/4": Variant(layers=0.25),
-    "frostline z>=L/2": Variant(layers=0.5),
-    "frostline, no packing": Variant(layers=2, packing=1),
-    "frostline, tokens only": Variant(layers=0),
-    "frostline Continue": Variant(layers=1, promotion="Continue"),
-    "frostline z>=2 Continue": Variant(layers=2, promotion="Continue"),
-    "frostline tokens only Continue": Variant(layers=0, promotion="Continue"),
-    "frostline Sobol": Variant(layers=2, sampler="Sobol"),
-    "frostline Hyperband": Variant(layers=2, algorithm="Hyperband", trials=32),
-    "frostline halving 32": Variant(layers=2, algorithm="SuccessiveHalving", trials=32),
+    "frostline Continue": Variant(layers=0.25, promotion="Continue"),
+    "frostline Restart": Variant(layers=0.25),
+    "frostline Restart, from z = 1": Variant(layers=1),
+    "frostline Restart, from L/2": Variant(layers=0.5),
+    "frostline Restart, no packing": Variant(layers=0.25, packing=1),
+    "frostline Restart, tokens only": Variant(layers=0),
+    "frostline Continue, from z = 1": Variant(layers=1, promotion="Continue"),
+    "frostline Continue, tokens only": Variant(layers=0, promotion="Continue"),
+    "frostline Restart, Sobol": Variant(layers=0.25, sampler="Sobol"),
+    "frostline Continue, Sobol": Variant(layers=0.25, sampler="Sobol", promotion="Continue"),
+    "frostline Restart, Hyperband": Variant(layers=0.25, algorithm="Hyperband", trials=32),
+    "frostline Restart, halving of 32": Variant(layers=0.25, algorithm="SuccessiveHalving", trials=32),
+    "frostline Continue, halving of 32": Variant(
+        layers=0.25, algorithm="SuccessiveHalving", trials=32, promotion="Continue"
+    ),
 }

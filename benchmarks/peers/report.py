@@ -15,14 +15,14 @@ from plotly.subplots import make_subplots
 from benchmarks import lookup
 from benchmarks.lookup import RESULTS, Family
 from benchmarks.measures import Estimate, Trace, anytime, bootstrap, cost_to_reach, geometric, median_curve
-from benchmarks.pages import COLORS, Section, styled, write_page, write_pictures
+from benchmarks.pages import COLORS, Section, fill, markdown, styled, write_page, write_pictures
 from benchmarks.peers.session import Unit, full_trainings
 
 TARGET = 0.01
 """Within one per cent of the best configuration of the table."""
 SHOWN = (
-    "frostline", "frostline z>=2", "random search", "optuna TPE", "optuna TPE + Hyperband", "neps Hyperband",
-    "neps PriorBand", "syne-tune ASHA", "syne-tune BOHB",
+    "frostline Continue", "frostline Restart", "random search", "optuna TPE", "optuna TPE + Hyperband",
+    "neps Hyperband", "neps PriorBand", "syne-tune ASHA", "syne-tune BOHB",
 )  # fmt: skip
 """The curves that are drawn; the table has all."""
 
@@ -112,7 +112,9 @@ def write() -> None:
     (RESULTS / "peers.json").write_text(json.dumps(summary, indent=1) + "\n")
     page = WORK.parent / "peers.html"
     write_page(page, "Frostline beside its peers", "On the look-up benchmark; costs are in full trainings.", sections)
-    write_pictures(lookup.RESULTS.parents[1] / "docs" / "images", sections)
+    docs = lookup.RESULTS.parents[1] / "docs"
+    write_pictures(docs / "images", sections)
+    fill(docs / "does-it-work.md", "peers", markdown(*_docs_table(summary)))
     for section in sections:
         if section.rows:
             print(f"\n{section.title}")
@@ -165,6 +167,25 @@ def _numbers(tools: Mapping[str, Outcome], budget: float) -> dict[str, Any]:
             "seeds": len(outcome.traces),
         }
     return found
+
+
+def _docs_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Seconds to one per cent and the regret at the budget's end, a column pair per family; then what a trial costs."""
+    families = summary["families"]
+    header = ["search"]
+    for name in families:
+        header += [f"{name}: cost to 1 %", f"{name}: regret at the end"]
+    rows = []
+    for tool, about in summary["tools"].items():
+        row = [tool]
+        for found in families.values():
+            known = found["seconds"]["tools"].get(tool)
+            reached, last = (None, None) if known is None else (known["costTo1Percent"], known["regretAtBudget"])
+            share = "" if known is None else f" ({known['seedsThatGetThere']:.0%})"
+            row += [("–" if known is None else "never" if reached is None else f"{reached:.1f}") + share,
+                    "–" if last is None else f"{last:.1%}"]  # fmt: skip
+        rows.append([*row, f"{1e3 * about['seconds_per_trial']:.0f} ms", f"{about['peakMib']} MiB"])
+    return [*header, "overhead per trial", "peak memory"], rows
 
 
 def _overhead_of(document: Mapping[str, Any]) -> float:

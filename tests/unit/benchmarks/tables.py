@@ -34,7 +34,7 @@ def table(count: int = 10, **changes: Any) -> Family:
             "hash": "test",
             "layers": LAYERS,
             "unit": "samples",
-            "parameters": [1, 2, 3, 4],
+            "parameters": [0, 1, 2, 3],
             "prefixFlops": [3.0, 2.0, 1.0, 0.0],
             "suffixFlops": [3.0, 6.0, 9.0, 12.0],
             "stepTokens": 10,

@@ -39,7 +39,10 @@ def test_a_diverged_trial_is_told_as_the_worst_and_never_becomes_the_incumbent()
     assert session.trace == []
 
 
-@pytest.mark.parametrize("name", ["frostline", "frostline, tokens only", "frostline Hyperband", "frostline Continue"])
+@pytest.mark.parametrize(
+    "name",
+    ["frostline Restart", "frostline Restart, tokens only", "frostline Restart, Hyperband", "frostline Continue"],
+)
 def test_the_engine_finds_the_best_configuration_of_a_small_table(name: str) -> None:
     family = table(6)
     if name == "frostline Continue":
@@ -52,8 +55,9 @@ def test_the_engine_finds_the_best_configuration_of_a_small_table(name: str) -> 
 
 def test_fewer_layers_and_packing_make_the_first_full_training_cheaper() -> None:
     reached = {}
-    for name in ("frostline", "frostline, no packing", "frostline, tokens only"):
+    names = ("frostline Restart", "frostline Restart, no packing", "frostline Restart, tokens only")
+    for name in names:
         session = Session(table(), "seconds", full_trainings(table(), "seconds", 40))
         frostline.search(session, frostline.VARIANTS[name], seed=0)
         reached[name] = session.trials / session.spent
-    assert reached["frostline"] > reached["frostline, no packing"] > reached["frostline, tokens only"]
+    assert reached[names[0]] > reached[names[1]] > reached[names[2]]
