@@ -40,7 +40,7 @@ class Helm:
         """Run it and say how it went."""
         environment = {"KUBECONFIG": str(self.client.kubeconfig), "HOME": "/tmp", "PATH": "/usr/bin:/bin"}
         command = [str(build.program("helm")), *arguments, "--namespace", self.namespace]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, env=environment)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=400, env=environment)
 
     def install(self, values: Path, *arguments: str) -> str:
         """Install, or upgrade; returns when the operator is ready."""

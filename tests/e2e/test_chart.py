@@ -306,7 +306,7 @@ def test_each_right_that_is_granted_is_used_and_each_one_that_is_needed_is_grant
     helm, studies = Helm(images, place.namespace), Studies(place)
     account = f"{place.namespace}:frostline"
     volumes, mounts = shelves(images, place.namespace, shared_folder(tmp_path))
-    given = values(volumes, mounts, namespaces=[place.namespace], test={"timeoutSeconds": 150})
+    given = values(volumes, mounts, namespaces=[place.namespace], test={"timeoutSeconds": 300})
     helm.install(write(tmp_path, given))
     # A Job that is refused its pod says so in events only; a study that goes may leave its trials
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "two"}, "spec": {"hard": {"pods": "2"}}}
@@ -318,7 +318,7 @@ def test_each_right_that_is_granted_is_used_and_each_one_that_is_needed_is_grant
     place.kubectl("delete", "resourcequota", "two")
     studies.patch("kept", {"suspend": True})
     # The chart's own test: a tiny study from its start to its end, by another account
-    said = helm.run("test", "frostline", "--logs", "--timeout=200s")
+    said = helm.run("test", "frostline", "--logs", "--timeout=320s")
     assert "best:" in said and "Succeeded" in said
     place.kubectl("delete", "hpostudy", "kept", "--timeout=100s")
     assert place.find("hpotrials")
