@@ -152,21 +152,3 @@ def blocked(seen: Watched) -> None:
     studies.patch("blocked", {"suspend": False})
     studies.wait_condition("blocked", "RunsBlocked")
     wait_for_scrape()
-
-
-@pytest.mark.long
-def test_runs_out_of_memory_show_in_the_fleet_and_raise_the_alert(seen: Watched, usable: Sizes) -> None:
-    usable("1Mi", "64Mi")
-    # The profile is of the narrow network: what the wide one needs shows only when it runs.
-    width = {"name": "width", "type": "Categorical", "values": [16, 4096], "bind": "model.hidden.0"}
-    studies = seen.studies
-    spec = small(parameters=[*SPEC["parameters"], width], search={"trials": 6})
-    studies.apply("exceeds", {**spec, "fidelity": {"rungs": [{"layers": 1, "tokens": 500}]}})
-    studies.complete("exceeds", seconds=500)
-    wait_for_scrape()
-    failed = [run for run in studies.runs("exceeds").values() if run["state"] == "OutOfMemory"]
-    [counted] = seen.api.now("sum(frostline_study_out_of_memory_total)")
-    assert int(counted["value"][1]) == len(failed) >= 3
-    [panel] = [query for query in questions() if query.panel == "Runs out of memory"]
-    assert max(float(value) for s in seen.series(panel.expression, "exceeds") for _, value in s["values"]) >= 3
-    assert seen.api.alerts()["FrostlineOutOfMemory"] == "firing"
