@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
@@ -37,10 +39,12 @@ def test_a_manifest_in_the_docs_loads_and_its_configurations_bind(where: str) ->
 
 
 @pytest.mark.parametrize("where", FRAGMENTS)
-def test_a_fragment_in_the_docs_is_part_of_a_study_or_of_settings(where: str) -> None:
+def test_a_fragment_in_the_docs_is_part_of_a_study_of_settings_or_of_values(where: str) -> None:
     for document in YAML(typ="safe").load_all(io.StringIO(FRAGMENTS[where])):
         assert isinstance(document, dict)
-        if set(document) <= fields(HPOStudySpec):
+        if FRAGMENTS[where].startswith("# values.yaml\n"):
+            jsonschema.validate(document, json.loads((ROOT / "charts/frostline/values.schema.json").read_text()))
+        elif set(document) <= fields(HPOStudySpec):
             for name, value in document.items():
                 section = next(f for n, f in HPOStudySpec.model_fields.items() if (f.alias or n) == name).annotation
                 if isinstance(section, type) and isinstance(value, dict):

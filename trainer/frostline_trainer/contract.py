@@ -180,8 +180,8 @@ class DataSpec(Section):
     torchvision: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     """Images: name of a torchvision data set found under `path`, such as CIFAR100. Nothing is downloaded."""
     tokenizer: Annotated[str, Field(min_length=1, max_length=4096)] = "bytes"
-    """Text: `bytes` (256 symbols, no vocabulary) or the path of a Hugging Face tokenizer, or hf://owner/model@revision from the
-    hub."""
+    """Text: `bytes` (256 symbols, no vocabulary) or the path of a Hugging Face tokenizer, or hf://owner/model@revision
+    from the hub."""
     text_column: Annotated[str, Field(min_length=1, max_length=256)] = "text"
     """Text: the column that holds the text, for a `datasets` folder."""
     target_column: Annotated[str, Field(min_length=1, max_length=256)] = "target"

@@ -13,7 +13,7 @@ from frostline_operator.engine.budget import Remaining, Reservation, price_per_s
 from frostline_operator.engine.state import StudyState
 
 FREE = Remaining(math.inf, math.inf, math.inf, math.inf, math.inf)
-limits = st.one_of(st.just(math.inf), st.floats(-10, 1e6))
+limits = st.one_of(st.just(math.inf), st.floats(-10, 0), st.floats(1e-6, 1e6))  # no share of less is a time
 
 
 def left(**changes: float) -> Remaining:
