@@ -98,9 +98,7 @@ def test_the_operator_runs_from_its_image_with_nothing_mounted_into_it(
     helm.install(write(tmp_path, given))
     try:
         assert not [v for v in helm.pod()["spec"]["volumes"] if "persistentVolumeClaim" in v]
-        listed = workloads.kubectl(
-            "exec", "deploy/frostline", "--", "python", "-m", "frostline_operator.cli", "--version"
-        )
+        listed = workloads.kubectl("exec", "deploy/frostline", "--", "frostline", "--version")
         assert listed.startswith("frostline ")
         for module in ("torch", "pip"):
             done = own_cluster.try_kubectl(
