@@ -53,10 +53,10 @@ class SearchSpec(Section):
 class LayerRange(Section):
     """How many layers (z, counted from the output) train at the lowest and at the highest rung."""
 
-    min: Annotated[int, Field(ge=1)] | Literal["All", "Quarter"] = "Quarter"
-    """Lowest rung. `Quarter` is a quarter of the highest rung's, rounded down: fewer did not tell good configurations
-    from very good ones (docs/does-it-work.md). `All` trains every layer at every rung: classic halving over tokens
-    only."""
+    min: Annotated[int, Field(ge=1)] | Literal["All", "Half"] = "Half"
+    """Lowest rung. `Half` is half of the highest rung's, rounded down: studies that began with fewer chose worse
+    (docs/does-it-work.md), though they fit smaller GPUs. `All` trains every layer at every rung: classic halving over
+    tokens only."""
     max: Annotated[int, Field(ge=1)] | Literal["All"] = "All"
     """Highest rung; `All` is the whole network."""
 
@@ -74,7 +74,7 @@ class AmountRange(Section):
     max: Annotated[int, Field(ge=1)]
     """Highest rung: what you would train a configuration with today."""
     min: Annotated[int, Field(ge=1)] | Literal["All"] | None = None
-    """Lowest rung. Without it there are as many rungs as the layers need (with `layers.min: Quarter`, as one layer
+    """Lowest rung. Without it there are as many rungs as the layers need (with `layers.min: Half`, as one layer
     would need), four at most. `All` gives every rung the same amount: halving over layers only."""
 
     def problems(self) -> Iterator[tuple[FieldPath, str]]:

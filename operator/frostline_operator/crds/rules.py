@@ -84,7 +84,7 @@ _RULES: dict[str, list[Rule]] = {
         ),
         _rule(
             "!has(self.rungs) || (!has(self.tokens) && !has(self.samples) && type(self.layers.min) != int "
-            "&& string(self.layers.min) == 'Quarter' && type(self.layers.max) != int)",
+            "&& string(self.layers.min) == 'Half' && type(self.layers.max) != int)",
             "rungs is the whole schedule; remove layers, tokens and samples, or remove rungs",
         ),
         _rule(

@@ -63,8 +63,8 @@ def rungs(fidelity: FidelitySpec, eta: int, layers: int) -> tuple[Rung, ...]:
         amount = fidelity.tokens or fidelity.samples
         assert amount is not None, "validated by FidelitySpec"
         low, high = _layer_bounds(fidelity.layers, layers)
-        # Starting at a quarter takes no rung away: the tokens still grow from as low.
-        count = _rung_count(amount, 1 if fidelity.layers.min == "Quarter" else low, high, eta)
+        # Starting at half takes no rung away: the tokens still grow from as low.
+        count = _rung_count(amount, 1 if fidelity.layers.min == "Half" else low, high, eta)
         asked = [(max(low, high // eta**down), _tokens_at(amount, eta**down)) for down in range(count - 1, -1, -1)]
     distinct = list(dict.fromkeys(asked))
     return tuple(Rung(index, z, t) for index, (z, t) in enumerate(distinct))
@@ -74,7 +74,7 @@ def _layer_bounds(asked: LayerRange, layers: int) -> tuple[int, int]:
     high = layers if asked.max == "All" else min(asked.max, layers)
     if asked.min == "All":
         return high, high
-    return (max(1, high // 4) if asked.min == "Quarter" else min(asked.min, high)), high
+    return (max(1, high // 2) if asked.min == "Half" else min(asked.min, high)), high
 
 
 def _rung_count(amount: AmountRange, low: int, high: int, eta: int) -> int:

@@ -70,15 +70,13 @@ WRONG: list[tuple[str, str, str, list[str]]] = [
         "number or All",
         "tokens: {max: 100000}",
         "tokens: {max: 100000}\n    layers: {min: all}",
-        [
-            ":17: spec.fidelity.layers.min: must be a whole number or one of All or Quarter, got 'all'; did you mean All?"
-        ],
+        [":17: spec.fidelity.layers.min: must be a whole number or one of All or Half, got 'all'; did you mean All?"],
     ),
     (
         "number or All, bound",
         "tokens: {max: 100000}",
         "tokens: {max: 100000}\n    layers: {min: 0}",
-        [":17: spec.fidelity.layers.min: must be at least 1 or one of All or Quarter, got 0"],
+        [":17: spec.fidelity.layers.min: must be at least 1 or one of All or Half, got 0"],
     ),
     (
         "boolean as text",

@@ -69,11 +69,11 @@ def test_all_sections_are_fixed_but_those_that_may_change() -> None:
 
 def test_numbers_or_words_and_defaults() -> None:
     layers = structural(FidelitySpec)["properties"]["layers"]
-    assert layers["default"] == {"min": "Quarter", "max": "All"}
+    assert layers["default"] == {"min": "Half", "max": "All"}
     low = layers["properties"]["min"]
     assert low["x-kubernetes-int-or-string"] is True
     assert low["x-kubernetes-validations"][0]["rule"] == (
-        "type(self) == int ? self >= 1 : (self == 'All' || self == 'Quarter')"
+        "type(self) == int ? self >= 1 : (self == 'All' || self == 'Half')"
     )
 
 

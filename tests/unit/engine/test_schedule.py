@@ -36,13 +36,13 @@ def test_ten_layers_give_the_joint_schedule_of_the_paper() -> None:
     ]
 
 
-def test_by_default_a_quarter_of_the_layers_trains_at_least_and_no_rung_is_lost() -> None:
+def test_by_default_half_of_the_layers_train_at_least_and_no_rung_is_lost() -> None:
     fidelity = FidelitySpec(tokens=AmountRange(max=400_000))
-    assert [r.layers for r in rungs(fidelity, 2, 12)] == [3, 3, 6, 12]
+    assert [r.layers for r in rungs(fidelity, 2, 12)] == [6, 6, 6, 12]
     assert [r.tokens for r in rungs(fidelity, 2, 12)] == [50_000, 100_000, 200_000, 400_000]
     assert [r.layers for r in rungs(fidelity, 2, 3)] == [1, 3]
     shallow = FidelitySpec(layers=LayerRange(max=8), tokens=AmountRange(max=800))
-    assert [r.layers for r in rungs(shallow, 2, 24)] == [2, 2, 4, 8]
+    assert [r.layers for r in rungs(shallow, 2, 24)] == [4, 4, 4, 8]
 
 
 def test_all_layers_at_every_rung_is_classic_halving_over_tokens() -> None:
