@@ -5,6 +5,7 @@ Values are losses, lower is better; None is a configuration that diverged, which
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,12 +30,14 @@ class Estimate:
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
-def filled(values: Sequence[Value]) -> Array:
+def filled(values: Sequence[Value] | Array) -> Array:
     """Numbers to rank: what diverged is worse than everything else, and equally bad."""
+    if isinstance(values, np.ndarray):
+        return values
     return np.array([np.inf if value is None else value for value in values], dtype=np.float64)
 
 
-def spearman(one: Sequence[Value], other: Sequence[Value]) -> float:
+def spearman(one: Sequence[Value] | Array, other: Sequence[Value] | Array) -> float:
     """Spearman's rho, ties at their mean rank; NaN where one side does not vary."""
     a, b = rankdata(filled(one)), rankdata(filled(other))
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
@@ -63,7 +66,13 @@ def bootstrap(
 
 def spearman_estimate(one: Sequence[Value], other: Sequence[Value]) -> Estimate:
     """Spearman's rho with its interval over the configurations."""
-    return bootstrap(len(one), lambda at: spearman([one[i] for i in at], [other[i] for i in at]))
+    return _spearman_estimate(tuple(one), tuple(other))
+
+
+@functools.cache
+def _spearman_estimate(one: tuple[Value, ...], other: tuple[Value, ...]) -> Estimate:
+    a, b = filled(one), filled(other)
+    return bootstrap(len(one), lambda at: spearman(a[at], b[at]))
 
 
 def better_half(values: Sequence[Value]) -> list[int]:

@@ -60,7 +60,7 @@ class Case:
     configurations: int
     network: Callable[[DataShape, int], Network] | None = None
     """Builds a network that no `ModelSpec` describes; by default the one of `model`."""
-    starts: tuple[int, ...] = (2, 1)
+    starts: tuple[int, ...] = (5,)
     """Lowest z of the schedules that are also run with promotion Continue."""
     warm: tuple[int, ...] = (1, 2)
     """The z that are also tried on a prefix that was trained a little."""
@@ -146,7 +146,7 @@ def small() -> dict[str, Case]:
             layers=12,
             depths=(12, 1, 3, 6, 2, 4, 8, 10),
             configurations=48,
-            starts=(3, 1),
+            starts=(6,),
         ),
         "resnet": Case(
             "resnet",
@@ -175,6 +175,7 @@ def small() -> dict[str, Case]:
             layers=8,
             depths=(8, 1, 2, 4, 3, 5, 6, 7),
             configurations=64,
+            starts=(4, 1),
         ),
     }
 

@@ -25,7 +25,7 @@ BUDGET = 24.0
 SEEDS = 12
 REAL_SEEDS = 3
 FEW_SEEDS = {"ray ASHA": 3, "syne-tune ASHA-CQR": 3}
-"""These take seconds per trial, whatever the trial; they search by seconds only."""
+"""These take seconds per trial, whatever the trial."""
 
 
 def names() -> list[str]:
@@ -38,7 +38,7 @@ def search(name: str, seeds: int) -> dict[str, Any]:
     families = lookup.load()
     rows = []
     for family in families.values():
-        for unit in ("seconds",) if name in FEW_SEEDS else ("seconds", "flops"):
+        for unit in ("seconds",) if name in tools.TOOLS else ("seconds", "flops"):
             for seed in range(min(seeds, FEW_SEEDS.get(name, seeds))):
                 session = Session(family, unit, full_trainings(family, unit, BUDGET))  # type: ignore[arg-type]
                 began, processor = time.perf_counter(), time.process_time()

@@ -149,19 +149,18 @@ def search(session: Session, variant: Variant, seed: int) -> None:
 
 
 VARIANTS: dict[str, Variant] = {
-    "frostline Continue": Variant(layers=0.25, promotion="Continue"),
-    "frostline Restart": Variant(layers=0.25),
-    "frostline Restart, from z = 1": Variant(layers=1),
-    "frostline Restart, from L/2": Variant(layers=0.5),
-    "frostline Restart, no packing": Variant(layers=0.25, packing=1),
-    "frostline Restart, tokens only": Variant(layers=0),
+    "frostline": Variant(layers=0.5),
+    "frostline, from z = 1": Variant(layers=1),
+    "frostline, from L/4": Variant(layers=0.25),
+    "frostline, no packing": Variant(layers=0.5, packing=1),
+    "frostline, tokens only": Variant(layers=0),
+    "frostline, Sobol": Variant(layers=0.5, sampler="Sobol"),
+    "frostline, Hyperband": Variant(layers=0.5, algorithm="Hyperband", trials=32),
+    "frostline, halving of 32": Variant(layers=0.5, algorithm="SuccessiveHalving", trials=32),
+    "frostline, eta 4": Variant(layers=0.5, eta=4),
+    "frostline Continue": Variant(layers=0.5, promotion="Continue"),
     "frostline Continue, from z = 1": Variant(layers=1, promotion="Continue"),
+    "frostline Continue, from L/4": Variant(layers=0.25, promotion="Continue"),
     "frostline Continue, tokens only": Variant(layers=0, promotion="Continue"),
-    "frostline Restart, Sobol": Variant(layers=0.25, sampler="Sobol"),
-    "frostline Continue, Sobol": Variant(layers=0.25, sampler="Sobol", promotion="Continue"),
-    "frostline Restart, Hyperband": Variant(layers=0.25, algorithm="Hyperband", trials=32),
-    "frostline Restart, halving of 32": Variant(layers=0.25, algorithm="SuccessiveHalving", trials=32),
-    "frostline Continue, halving of 32": Variant(
-        layers=0.25, algorithm="SuccessiveHalving", trials=32, promotion="Continue"
-    ),
 }
+"""All with ASHA, random configurations, Restart and packing, but for what the name says."""

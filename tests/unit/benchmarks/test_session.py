@@ -41,11 +41,11 @@ def test_a_diverged_trial_is_told_as_the_worst_and_never_becomes_the_incumbent()
 
 @pytest.mark.parametrize(
     "name",
-    ["frostline Restart", "frostline Restart, tokens only", "frostline Restart, Hyperband", "frostline Continue"],
+    ["frostline, from z = 1", "frostline, tokens only", "frostline, Hyperband", "frostline Continue, from z = 1"],
 )
 def test_the_engine_finds_the_best_configuration_of_a_small_table(name: str) -> None:
     family = table(6)
-    if name == "frostline Continue":
+    if name == "frostline Continue, from z = 1":
         family.document["continued"] = {"1": [[s[0], s[1], s[3], s[7]] for s in family.document["values"]["4"]]}
     session = Session(family, "seconds", full_trainings(family, "seconds", 30))
     frostline.search(session, frostline.VARIANTS[name], seed=0)
@@ -55,7 +55,7 @@ def test_the_engine_finds_the_best_configuration_of_a_small_table(name: str) -> 
 
 def test_fewer_layers_and_packing_make_the_first_full_training_cheaper() -> None:
     reached = {}
-    names = ("frostline Restart", "frostline Restart, no packing", "frostline Restart, tokens only")
+    names = ("frostline, from z = 1", "frostline, no packing", "frostline, tokens only")
     for name in names:
         session = Session(table(), "seconds", full_trainings(table(), "seconds", 40))
         frostline.search(session, frostline.VARIANTS[name], seed=0)
