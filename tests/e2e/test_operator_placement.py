@@ -6,6 +6,8 @@ import pytest
 from frostcluster.cluster import Cluster
 from tests.e2e.operating import Studies, small
 
+from frostline_operator.engine.profiling import MOST_CORNERS
+
 LABEL = "hpo.frostline.dev/usable-gpu-memory"
 WIDE = {"model": {"hidden": [256, 256, 256, 256]}, "training": {"batchSize": 100}}
 """Needs 1.2 MB at one layer, 1.9 at two, 3.6 at all five: a CPU's count of live tensors."""
@@ -57,10 +59,11 @@ def test_a_rung_that_fits_nowhere_says_so_and_trains_fewer_layers(usable: Sizes,
 
 def test_a_run_out_of_memory_is_repeated_where_there_is_more(usable: Sizes, studies: Studies) -> None:
     usable("1Mi", "64Mi")
-    # The profile is of the narrow network: what the wide one needs shows only when it runs.
+    # More choices than are tried beforehand: what the wide network needs shows only when it runs.
+    widths = [*range(8, 8 + MOST_CORNERS), 4096, 32]
     spec = small(
-        parameters=[{"name": "width", "type": "Categorical", "values": [16, 4096], "bind": "model.hidden.0"}],
-        search={"trials": 2, "sampler": "Grid"},
+        parameters=[{"name": "width", "type": "Categorical", "values": widths, "bind": "model.hidden.0"}],
+        search={"trials": 2, "initial": [{"width": 32}, {"width": 4096}]},
         fidelity={"samples": None, "layers": {"min": "All"}, "rungs": None},
     )
     spec["fidelity"] = {"rungs": [{"layers": "All", "tokens": 500}]}

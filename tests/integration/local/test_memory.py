@@ -10,31 +10,34 @@ import pytest
 
 from frostline_operator.api.loader import validate_study
 from frostline_operator.cluster.local.profile import profile_model
-from frostline_operator.engine.profiling import profile_document
+from frostline_operator.engine.profiling import MOST_CORNERS, profile_document
 from frostline_operator.engine.state import RunState
 from frostline_trainer.contract import MemoryProfile
 
 from .conftest import Study, frostline
 from .test_run import load
 
+WIDEST = 4096
+
 
 @pytest.fixture
 def wide(study: Study) -> Study:
-    """A network whose optimizer state weighs; the optimizer is tuned, so trials differ in what they need."""
+    """A network whose first layer is tuned, with more choices than are tried beforehand: the widest is not foretold."""
     study["spec"]["model"]["hidden"] = [512, 512, 512]
     study["spec"]["search"].update(trials=2, maxTrialsPerRun=1)
     study["spec"]["fidelity"] = {"layers": {"min": 2}, "samples": {"max": 2048, "min": 1024}}
-    study["spec"]["training"]["optimizer"] = {"name": "SGD"}
+    widths = [*range(500, 500 + MOST_CORNERS), WIDEST, 512]
     study["spec"]["parameters"].append(
-        {"name": "optimizer", "type": "Categorical", "values": ["SGD", "AdamW"], "bind": "training.optimizer.name"}
+        {"name": "width", "type": "Categorical", "values": widths, "bind": "model.hidden.0"}
     )
-    study["spec"]["search"]["initial"] = [{"optimizer": "SGD"}, {"optimizer": "AdamW"}]
+    study["spec"]["search"]["initial"] = [{"width": 512}, {"width": WIDEST}]
     return study
 
 
-def foretold(study: Study, optimizer: str) -> MemoryProfile:
-    changed: dict[str, Any] = {**study, "spec": {**study["spec"]}}
-    changed["spec"]["training"] = {**study["spec"]["training"], "optimizer": {"name": optimizer}}
+def foretold(study: Study, width: int) -> MemoryProfile:
+    changed: dict[str, Any] = {**study, "spec": {**study["spec"], "parameters": study["spec"]["parameters"][:-1]}}
+    changed["spec"]["search"] = {**study["spec"]["search"], "initial": []}
+    changed["spec"]["model"] = {**study["spec"]["model"], "hidden": [width, 512, 512]}
     memory = profile_model(profile_document(validate_study(changed).spec), "cpu", Path()).memory
     assert memory is not None
     return memory
@@ -44,9 +47,9 @@ def foretold(study: Study, optimizer: str) -> MemoryProfile:
 def test_a_run_that_exceeds_its_class_is_tried_again_on_the_larger_one_and_the_study_ends_well(
     wide: Study, write: Callable[[Study], Path], tmp_path: Path
 ) -> None:
-    modest, hungry = foretold(wide, "SGD"), foretold(wide, "AdamW")
-    small = int(modest.required(2) * 1.1)  # headroom takes 5 %, and what the first run measures a little more
-    assert modest.required(2) < small < hungry.peak_allocated(2), "the test needs AdamW not to fit"
+    modest, hungry = foretold(wide, 512), foretold(wide, WIDEST)
+    small = int(modest.required(4) * 1.1)  # headroom takes 5 %, and what the first run measures a little more
+    assert modest.required(4) < small < hungry.peak_allocated(2), "the test needs the widest not to fit"
     folder = tmp_path / "out"
     done = frostline("run", write(wide), "--dir", folder, "--class", f"small={small}", "--class", "large=1Gi")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -67,9 +70,9 @@ def test_a_run_that_exceeds_its_class_is_tried_again_on_the_larger_one_and_the_s
 def test_a_rung_that_no_class_holds_trains_the_layers_that_fit_and_says_so(
     wide: Study, write: Callable[[Study], Path], tmp_path: Path
 ) -> None:
+    memory = foretold(wide, 512)
     wide["spec"]["parameters"].pop()
     wide["spec"]["search"]["initial"] = []
-    memory = foretold(wide, "SGD")
     limit = int(memory.required(2) * 1.1)
     assert limit < memory.required(3)
     folder = tmp_path / "out"
