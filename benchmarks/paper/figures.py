@@ -25,7 +25,12 @@ def over_layers(families: Families) -> go.Figure:
             x=[z / family.layers for z in better], y=[e.value for e in better.values()], mode="lines",
             name=f"{family.name}, better half only", line={"color": color, "dash": "dot"},
         )  # fmt: skip
-    figure.add_hline(y=0.95, line={"color": "#999", "dash": "dash"}, annotation_text="0.95: the paper, at 40 %")
+    figure.add_hline(
+        y=0.95,
+        line={"color": "#999", "dash": "dash"},
+        annotation_text="0.95: the paper, at 40 %",
+        annotation_position="bottom right",
+    )
     figure.add_vline(x=0.4, line={"color": "#ccc"})
     figure.update_xaxes(tickformat=".0%")
     return styled(
@@ -50,7 +55,7 @@ def _line(
     x = [place(key) for key in found]
     figure.add_scatter(
         x=[*x, *reversed(x)], y=[*(e.high for e in found.values()), *(e.low for e in reversed(found.values()))],
-        fill="toself", fillcolor=band(color), line={"width": 0}, hoverinfo="skip", showlegend=False,
+        mode="lines", fill="toself", fillcolor=band(color), line={"width": 0}, hoverinfo="skip", showlegend=False,
     )  # fmt: skip
     figure.add_scatter(x=x, y=[e.value for e in found.values()], mode="lines+markers", name=name, line={"color": color})
 

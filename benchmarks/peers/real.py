@@ -48,7 +48,7 @@ def document(seed: int) -> dict[str, Any]:
     return {
         "parameters": PARAMETERS,
         "search": {"algorithm": "SuccessiveHalving", "sampler": "Sobol", "trials": TRIALS, "seed": seed},
-        "fidelity": {"layers": {"min": 2}, "tokens": {"max": TOKENS, "min": TOKENS // 8}},
+        "fidelity": {"tokens": {"max": TOKENS, "min": TOKENS // 8}},
         "model": gpt2(10, 64, 2),
         "data": {"kind": "Text", "builtin": "python-docs", "validationLimit": 4096},
         "training": {"batchSize": 4, "sequenceLength": 64, **CONSTANT},
