@@ -82,8 +82,9 @@ def test_a_run_beyond_its_limit_ends_with_42_and_its_retry_with_fewer_layers_end
     failed = run(tmp_path, layers=4, limit=limit)
     assert failed.exit_code == ExitCode.OUT_OF_MEMORY
     assert [trial.reason for trial in failed.trials] == ["OutOfMemory"]
-    again = calibration.retry_layers(memory, Correction(), z=4, limit=limit)
-    assert again == 3
+    learnt = calibration.exhausted(Correction(), required=memory.required(4), limit=limit)
+    again = memory.largest_layers(limit, correction=learnt.factor)
+    assert 1 <= again < 4
     assert run(tmp_path, layers=again, limit=limit).exit_code == ExitCode.DONE
 
 
