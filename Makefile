@@ -32,7 +32,7 @@ demo: $(STAMP) ## Run a real study on this machine (CPU, a few minutes) and writ
 
 test: check ## Everything: lint, types, unit, integration and end-to-end tests
 	$(BIN)/python -m pytest $(PARALLEL) tests/integration
-	$(BIN)/python -m pytest tests/cluster tests/e2e
+	$(BIN)/python -m pytest $(PARALLEL) tests/cluster tests/e2e
 
 test-long: $(STAMP) ## The rest of the faults, and scale, in a cluster (about 20 minutes more)
 	$(BIN)/python -m pytest -m long tests/e2e
