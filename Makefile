@@ -32,7 +32,8 @@ demo: $(STAMP) ## Run a real study on this machine (CPU, a few minutes) and writ
 
 test: check ## Everything: lint, types, unit, integration and end-to-end tests
 	$(BIN)/python -m pytest $(PARALLEL) tests/integration
-	$(BIN)/python -m pytest $(PARALLEL) tests/cluster tests/e2e
+	$(BIN)/python -m pytest -m 'alone and not long' tests/e2e
+	$(BIN)/python -m pytest -m 'not alone and not long' $(PARALLEL) tests/cluster tests/e2e
 
 test-long: $(STAMP) ## The rest of the faults, and scale, in a cluster (about 20 minutes more)
 	$(BIN)/python -m pytest -m long tests/e2e

@@ -19,7 +19,7 @@ from frostcluster.node import NodeSpec
 from frostcluster.runtime import PythonRuntime
 from frostcluster.workloads import SLEEP, Workloads, terminated
 
-pytestmark = pytest.mark.usefixtures("own_cluster")
+pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("own_cluster")]
 
 ONE_NODE = (NodeSpec("only", gpus=1),)
 PACKAGE = str(Path(nodeinit.__file__).parents[1])
