@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,18 @@ class Studies:
     def pods(self, name: str) -> list[Manifest]:
         selector = f"hpo.frostline.dev/study={name},hpo.frostline.dev/component=trainer"
         return self.client.find("pods", self.namespace, selector)
+
+    def running(self, name: str) -> list[str]:
+        """Pods that run now."""
+        return [p["metadata"]["name"] for p in self.pods(name) if p["status"]["phase"] == "Running"]
+
+    def times_finished(self, name: str) -> Counter[tuple[int, int]]:
+        """How many runs have trained a trial to the end of a rung."""
+        ended: Counter[tuple[int, int]] = Counter()
+        for run in self.runs(name).values():
+            if run["state"] == "Succeeded":
+                ended.update((trial, run["rung"]) for trial in run["trials"])
+        return ended
 
     def runs(self, name: str) -> dict[str, Manifest]:
         """Every run of the study, from its journal."""

@@ -238,10 +238,6 @@ def write(folder: Path, content: Manifest) -> Path:
 LONG = small(search={"trials": 2, "parallelism": 1}, fidelity={"samples": {"min": 20000, "max": 40000}})
 
 
-def runs(studies: Studies, name: str) -> list[str]:
-    return [p["metadata"]["name"] for p in studies.pods(name) if p["status"]["phase"] == "Running"]
-
-
 def test_a_release_is_installed_upgraded_rolled_back_uninstalled_and_installed_again_under_a_study(
     images: Cluster, place: Workloads, prometheus: Prometheus, tmp_path: Path
 ) -> None:
@@ -256,7 +252,7 @@ def test_a_release_is_installed_upgraded_rolled_back_uninstalled_and_installed_a
     assert first["spec"]["serviceAccountName"] == "frostline"
 
     studies.apply("moving", LONG)
-    studies.until("moving", "a run", lambda: bool(runs(studies, "moving")))
+    studies.until("moving", "a run", lambda: bool(studies.running("moving")))
     trainer = studies.pods("moving")[0]
     assert trainer["spec"]["automountServiceAccountToken"] is False
     assert not [v for v in trainer["spec"]["volumes"] if "hostPath" in v or "projected" in v]

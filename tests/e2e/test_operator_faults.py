@@ -3,7 +3,6 @@
 import json
 import random
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +32,6 @@ def expected(undisturbed: dict[str, Results], studies: Studies) -> Results:
     return undisturbed["results"]
 
 
-def finished_twice(studies: Studies, name: str) -> list[tuple[int, int]]:
-    """Trials that more than one run has trained to the end of one rung."""
-    ended: Counter[tuple[int, int]] = Counter()
-    for run in studies.runs(name).values():
-        if run["state"] == "Succeeded":
-            ended.update((trial, run["rung"]) for trial in run["trials"])
-    return [key for key, count in ended.items() if count > 1]
-
-
 def most_charged(studies: Studies, name: str) -> dict[str, float]:
     """What was reserved and spent together, at the moment of the study's life when it was most."""
     runs: dict[str, dict[str, Any]] = {}
@@ -56,7 +46,7 @@ def most_charged(studies: Studies, name: str) -> dict[str, float]:
 def check(studies: Studies, name: str, expected: Results) -> None:
     status = studies.complete(name, 400)
     assert studies.results(name) == expected
-    assert finished_twice(studies, name) == []
+    assert [key for key, count in studies.times_finished(name).items() if count > 1] == []
     assert status["reason"] == "Completed"
     spent = {line["name"]: line for line in status["budget"]}
     assert spent["tokens"]["reserved"] == 0
@@ -100,8 +90,8 @@ def test_the_api_server_is_restarted(
 
 def test_jobs_and_pods_are_deleted_by_hand(studies: Studies, expected: Results) -> None:
     studies.apply("meddled", SPEC)
-    studies.until("meddled", "a pod", lambda: bool(running(studies, "meddled")))
-    studies.workloads.kubectl("delete", "pod", running(studies, "meddled")[0], "--wait=false")
+    studies.until("meddled", "a pod", lambda: bool(studies.running("meddled")))
+    studies.workloads.kubectl("delete", "pod", studies.running("meddled")[0], "--wait=false")
     time.sleep(2)
     studies.until("meddled", "a Job", lambda: bool(unfinished(studies, "meddled")))
     studies.workloads.kubectl("delete", "job", unfinished(studies, "meddled")[0], "--wait=false")
@@ -111,8 +101,8 @@ def test_jobs_and_pods_are_deleted_by_hand(studies: Studies, expected: Results) 
 @pytest.mark.long
 def test_a_pod_is_evicted(studies: Studies, expected: Results) -> None:
     studies.apply("evicted", SPEC)
-    studies.until("evicted", "a pod", lambda: bool(running(studies, "evicted")))
-    [name, *_] = running(studies, "evicted")
+    studies.until("evicted", "a pod", lambda: bool(studies.running("evicted")))
+    [name, *_] = studies.running("evicted")
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
     path = f"/api/v1/namespaces/{studies.namespace}/pods/{name}/eviction"
     studies.client.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
@@ -123,17 +113,12 @@ def test_a_pod_is_evicted(studies: Studies, expected: Results) -> None:
 def test_a_kubelet_stops_and_comes_back(studies: Studies, own_cluster: Cluster, expected: Results) -> None:
     node = own_cluster.nodes["gpu-small"]
     studies.apply("unwatched", SPEC)
-    studies.until("unwatched", "a pod", lambda: bool(running(studies, "unwatched")))
+    studies.until("unwatched", "a pod", lambda: bool(studies.running("unwatched")))
     node.stop_kubelet()
     time.sleep(5)
     node.start_kubelet()
     own_cluster.wait_nodes()
     check(studies, "unwatched", expected)
-
-
-def running(studies: Studies, name: str) -> list[str]:
-    """Pods that run now."""
-    return [p["metadata"]["name"] for p in studies.pods(name) if p["status"]["phase"] == "Running"]
 
 
 def unfinished(studies: Studies, name: str) -> list[str]:
@@ -143,7 +128,7 @@ def unfinished(studies: Studies, name: str) -> list[str]:
 @pytest.mark.long
 def test_a_node_is_deleted(studies: Studies, own_cluster: Cluster, expected: Results) -> None:
     studies.apply("bereft", SPEC)
-    studies.until("bereft", "a pod", lambda: bool(running(studies, "bereft")))
+    studies.until("bereft", "a pod", lambda: bool(studies.running("bereft")))
     own_cluster.delete_node("gpu-small")
     try:
         check(studies, "bereft", expected)
@@ -162,7 +147,7 @@ def test_a_node_falls_silent_and_its_runs_go_on_elsewhere(
     """Its trainers go on and write checkpoints all the same: nobody sees them, and nobody is disturbed by them."""
     node = own_cluster.nodes["gpu-small"]
     studies.apply("silent", SPEC)
-    studies.until("silent", "a pod", lambda: bool(running(studies, "silent")))
+    studies.until("silent", "a pod", lambda: bool(studies.running("silent")))
     node.stop_kubelet()
     try:
         check(studies, "silent", expected)

@@ -86,10 +86,6 @@ class Network(abc.ABC):
         """The whole network as one module, input to logits."""
 
     @abc.abstractmethod
-    def unit_parameters(self, unit: int) -> list[nn.Parameter]:
-        """The parameters that thawing this unit (counted from the input) makes trainable below full z."""
-
-    @abc.abstractmethod
     def split(self, z: int, copies: int = 1, *, untied: Sequence[bool] | None = None) -> Split:
         """Cut so that the last `z` units train, in `copies` suffixes that share nothing but the prefix.
 
@@ -186,10 +182,6 @@ class ChainNetwork(Network):
     def module(self) -> nn.Module:
         """All units in one chain."""
         return Chain(self._units)
-
-    def unit_parameters(self, unit: int) -> list[nn.Parameter]:
-        """Parameters of one unit."""
-        return list(self._units[unit].parameters())
 
     def split(self, z: int, copies: int = 1, *, untied: Sequence[bool] | None = None) -> Split:
         """See `Network.split`; a chain has nothing tied."""

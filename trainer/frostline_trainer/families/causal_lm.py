@@ -244,14 +244,6 @@ class CausalLMNetwork(Network):
         assert isinstance(module, nn.Module)
         return module
 
-    def unit_parameters(self, unit: int) -> list[nn.Parameter]:
-        """Parameters of one unit; a head tied to the embeddings counts as a copy, which it is below full z."""
-        if unit == 0:
-            return [p for _, m in self._front for p in m.parameters()]
-        if unit == self.layers - 1:
-            return [p for _, m in self._tail for p in m.parameters()]
-        return list(self._blocks[unit - 1].parameters())
-
     def _probe(self) -> tuple[list[nn.Module], list[nn.Module]]:
         """Which modules with weights run before the blocks and which after, learnt from one tiny forward pass.
 

@@ -1,6 +1,6 @@
-"""Gives fake CPU tensors the memory behaviour of CUDA.
+"""Gives CPU tensors without content the memory behaviour of CUDA.
 
-Without a GPU, fake tensors live on the CPU, and PyTorch then takes the CPU's ways: a dropout that keeps a mask in
+Without a GPU, such tensors live on the CPU, and PyTorch then takes the CPU's ways: a dropout that keeps a mask in
 full precision, an attention that keeps other things, another list of operators that autocast leaves in fp32. A GPT-2
 simulated like that comes out 44 to 115 % too large. `cuda_semantics` swaps these for what CUDA does; nothing is
 computed, only shapes and types matter.
@@ -111,9 +111,9 @@ def cuda_semantics() -> Iterator[None]:
 
 @contextlib.contextmanager
 def plain_masks() -> Iterator[None]:
-    """Keeps transformers from building an explicit attention mask for fake tensors.
+    """Keeps transformers from building an explicit attention mask for hollow tensors.
 
-    It looks for packed sequences in `position_ids`, whose values fake tensors do not have, and then makes a mask of
+    It looks for packed sequences in `position_ids`, whose values hollow tensors do not have, and then makes a mask of
     batch x length x length that no real run makes.
     """
     try:
@@ -141,17 +141,10 @@ def _foreach_everywhere(module: str) -> Iterator[None]:
     import importlib
 
     namespace = importlib.import_module(module)
-    patches: list[Any] = []
-    if hasattr(namespace, "_get_foreach_kernels_supported_devices"):
-        patches.append(mock.patch.object(namespace, "_get_foreach_kernels_supported_devices", lambda: ["cpu", "cuda"]))
-    if hasattr(namespace, "_foreach_supported_types"):
-        from torch._subclasses.fake_tensor import FakeTensor
-
-        types = [*namespace._foreach_supported_types, FakeTensor]
-        patches.append(mock.patch.object(namespace, "_foreach_supported_types", types))
-    with contextlib.ExitStack() as stack:
-        for patch in patches:
-            stack.enter_context(patch)
+    if not hasattr(namespace, "_get_foreach_kernels_supported_devices"):
+        yield
+        return
+    with mock.patch.object(namespace, "_get_foreach_kernels_supported_devices", lambda: ["cpu", "cuda"]):
         yield
 
 

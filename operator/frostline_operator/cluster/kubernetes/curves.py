@@ -58,10 +58,6 @@ def samples_of(run: Run, state: StudyState, kept: Mapping[str, Curve]) -> list[S
     return [found[key] for key in sorted(found)]
 
 
-def _point(sample: Sample) -> list[float | None]:
-    return [sample.tokens, _number(sample.objective), _number(sample.loss)]
-
-
 def _number(value: float | None) -> float | None:
     """Six digits draw as well as seventeen."""
     return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
