@@ -97,13 +97,19 @@ MATRIX: dict[str, Manifest] = {
             "supplementalGroups": [44, 109],
             "hub": {"cacheClaim": "hub", "offline": True, "tokenSecret": "hub-token"},
         },
-        "settings": {"cpuSlots": 2, "timeSlicing": True},
+        "settings": {
+            "cpuSlots": 2,
+            "timeSlicing": True,
+            "headroom": 0.1,
+            "prices": [{"memoryClass": "24Gi", "perHour": 0.8}],
+        },
     },
 }
 REFUSED: list[tuple[Manifest, list[str]]] = [
     ({"replicas": 2}, ["replicas", "not allowed"]),
     ({"operator": {"resouces": {}}}, ["/operator", "resouces", "not allowed"]),
     ({"settings": {"cpuSlots": "two"}}, ["/settings/cpuSlots", "want integer"]),
+    ({"settings": {"prices": [{"memoryClass": "24Gi"}]}}, ["/settings/prices/0", "perHour"]),
     ({"settings": {"memory": "gpu"}}, ["/settings/memory", "cuda", "cpu", "none"]),
     ({"lease": {"seconds": 1}}, ["/lease/seconds", "3"]),
     ({"image": {"digest": "latest"}}, ["/image/digest", "sha256"]),

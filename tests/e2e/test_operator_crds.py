@@ -95,7 +95,6 @@ INVALID: list[tuple[str, Manifest, str]] = [
     ("wrong kind", {"data": {"kind": "Images", "builtin": "digits"}}, "MLP on Table"),
     ("wrong builtin", {"data": {"builtin": "digits"}}, "this data is of another kind"),
     ("image size of a table", {"data": {"imageSize": 32}}, "imageSize is for kind Images"),
-    ("cost without prices", {"budget": {"cost": 5}}, "cost needs prices"),
     ("no time", {"budget": {"wallClock": "0s"}}, "give at least 1s"),
     ("odd time", {"budget": {"wallClock": "soon"}}, "should match"),
     ("odd memory", {"placement": {"usableMemory": "much"}}, "should match"),
@@ -258,3 +257,15 @@ def test_what_cel_cannot_say_is_said_by_the_operator(studies: Studies) -> None:
     assert studies.status("misspelt")["observedGeneration"] == 1
     assert studies.jobs("misspelt") == []
     assert any("weightDecay" in event["message"] for event in studies.events("misspelt"))
+
+
+def test_a_cost_without_prices_waits_for_some(studies: Studies) -> None:
+    studies.apply("unpriced", small(budget={"cost": 5}))
+    accepted = studies.wait_condition("unpriced", "Accepted", "False", 30)
+    assert "spec.budget.cost needs prices" in accepted["message"]
+    assert studies.jobs("unpriced") == []
+    prices = [{"memoryClass": "4Gi", "perHour": 0.5}]
+    studies.workloads.kubectl(
+        "patch", "study", "unpriced", "--type=merge", "-p", json.dumps({"spec": {"budget": {"prices": prices}}})
+    )
+    studies.wait_condition("unpriced", "Accepted", "True", 30)

@@ -6,6 +6,8 @@
       "checkpoints" (.Values.checkpoints.url | default .Values.checkpoints.path)
       "cpuSlots" (int .Values.settings.cpuSlots)
       "timeSlicing" .Values.settings.timeSlicing
+      "headroom" .Values.settings.headroom
+      "prices" .Values.settings.prices
       "memory" .Values.settings.memory
       "tickSeconds" .Values.settings.tickSeconds
       "lingerSeconds" .Values.settings.lingerSeconds

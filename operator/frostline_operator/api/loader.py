@@ -46,10 +46,16 @@ _EXAMPLES_BY_KEY = {
     "values": "values: [...], those of the parent",
 }
 """What to write for a required key that is missing."""
+PRICES = "prices: [{memoryClass: 24Gi, perHour: 0.8}], one for each memory class"
+"""What to write where a cost has nothing to be reckoned by."""
 
 
-def load_study(path: str | Path) -> HPOStudy:
+def load_study(path: str | Path, alone: bool = False) -> HPOStudy:
     """The study in a file.
+
+    Args:
+        path: of the file.
+        alone: no operator's settings will add what the study leaves out, such as prices.
 
     Raises:
         StudyError: with every problem found, if there is any; also if the file cannot be read.
@@ -65,11 +71,13 @@ def load_study(path: str | Path) -> HPOStudy:
         raise StudyError([Problem(file, None, "", "is not text in UTF-8; save it as UTF-8")]) from error
     except OSError as error:
         raise StudyError([Problem(file, None, "", f"cannot be read: {error.strerror}")]) from error
-    return parse_study(text, file)
+    return parse_study(text, file, alone)
 
 
-def parse_study(text: str, file: str = "study.yaml") -> HPOStudy:
+def parse_study(text: str, file: str = "study.yaml", alone: bool = False) -> HPOStudy:
     """The study in a YAML text; `file` is what problems call it. Other kinds of objects beside it are passed over.
+
+    `alone` is as in `load_study`.
 
     Raises:
         StudyError: with every problem found, if there is any.
@@ -86,7 +94,7 @@ def parse_study(text: str, file: str = "study.yaml") -> HPOStudy:
     if not chosen:
         empty = Problem(file, 1, "", f"is empty; write a study: apiVersion: {API_VERSION}, kind: {KIND}, ...")
         raise StudyError(problems or [empty])
-    return _checked(chosen[0], file, problems)
+    return _checked(chosen[0], file, problems, alone)
 
 
 def validate_study(manifest: Mapping[str, Any], file: str = "HPOStudy") -> HPOStudy:
@@ -98,7 +106,7 @@ def validate_study(manifest: Mapping[str, Any], file: str = "HPOStudy") -> HPOSt
     return _checked(Document(copy.deepcopy(dict(manifest))), file, [])
 
 
-def _checked(document: Document, file: str, problems: list[Problem]) -> HPOStudy:
+def _checked(document: Document, file: str, problems: list[Problem], alone: bool = False) -> HPOStudy:
     """Validates one document; `problems` are those of the file around it."""
     found = list(problems)
     found += [Problem(file, line, document.shown(path), message) for line, path, message in document.problems]
@@ -113,6 +121,10 @@ def _checked(document: Document, file: str, problems: list[Problem]) -> HPOStudy
             study = HPOStudy.model_validate(document.data)
         except ValidationError as error:  # the same rules in other words: a defect here, but never a traceback there
             found = [Problem(file, document.line(()), "", str(error))]
+        if alone and study is not None and study.spec.budget.unpriced:
+            path = ("spec", "budget", "cost")
+            found = [Problem(file, document.line(path), document.shown(path), f"needs prices; add {PRICES}")]
+            study = None
     if study is None:
         raise StudyError(found)
     return study

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from frostline_operator.api.quantity import Bytes, Duration
 from frostline_trainer.contract import FieldPath, Scalar, Section
+
+HEADROOM = 0.05
+"""Of `placement.headroom`: enough for what the prediction cannot know, little enough not to waste a card."""
 
 
 class Objective(Section):
@@ -147,6 +150,15 @@ class Price(Section):
     """Of one GPU of the class, in any currency: the same one as in `cost`."""
 
 
+def priced_twice(prices: Sequence[Price]) -> Iterator[tuple[int, str]]:
+    """Which of the prices are of a class that has one already, and what to say of it."""
+    seen: set[str] = set()
+    for index, price in enumerate(prices):
+        if price.memory_class in seen:
+            yield index, f"{price.memory_class} has a price already; keep one"
+        seen.add(price.memory_class)
+
+
 class BudgetSpec(Section):
     """Where the study stops. Any of the limits may be given; the first one reached counts, and none is overshot."""
 
@@ -161,25 +173,27 @@ class BudgetSpec(Section):
     cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """In the unit of `prices`."""
     prices: Annotated[list[Price], Field(max_length=64)] = Field(default_factory=list)
+    """What `cost` is reckoned by. In a cluster, those of the operator's settings where none are given here."""
     on_exhausted: Literal["Finish", "Stop"] = "Finish"
     """Once spent, no run starts; running ones finish their rung, or are stopped with a checkpoint."""
 
     def problems(self) -> Iterator[tuple[FieldPath, str]]:
-        """A cost that nothing can be reckoned by, or two prices for one thing."""
-        if self.cost is not None and not self.prices:
-            yield ("cost",), "needs prices; add prices: [{memoryClass: 24Gi, perHour: 0.8}], one for each memory class"
-        seen: set[str] = set()
-        for index, price in enumerate(self.prices):
-            if price.memory_class in seen:
-                yield ("prices", index, "memoryClass"), f"{price.memory_class} has a price already; keep one"
-            seen.add(price.memory_class)
+        """Two prices for one thing."""
+        for index, message in priced_twice(self.prices):
+            yield ("prices", index, "memoryClass"), message
+
+    @property
+    def unpriced(self) -> bool:
+        """Whether a cost is given that nothing can be reckoned by."""
+        return self.cost is not None and not self.prices
 
 
 class PlacementSpec(Section):
     """How runs are matched to GPUs by memory."""
 
-    headroom: Annotated[float, Field(ge=0, le=2)] = 0.05
-    """Share added to the predicted peak before it is compared with a GPU's usable memory."""
+    headroom: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Share added to the predicted peak before it is compared with a GPU's usable memory. Where it is left out, what
+    the operator's settings say, or 0.05."""
     overflow: bool = False
     """Let a run take a larger class when the smallest that fits is full. By default it waits, so that large cards stay
     free for high rungs and for others."""
@@ -193,3 +207,8 @@ class PlacementSpec(Section):
     """Local disk for what does not fit `prefixCache`."""
     usable_memory: Bytes | None = None
     """Of each GPU, instead of what is discovered; for tests and shared cards."""
+
+    @property
+    def margin(self) -> float:
+        """The headroom that holds."""
+        return HEADROOM if self.headroom is None else self.headroom

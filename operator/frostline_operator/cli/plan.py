@@ -192,7 +192,7 @@ def _explain_misfits(seen: Observation, found: Forecast, console: Console, memor
         return
     rung = short[-1]
     limit = max(memory_class.usable_bytes or 0 for memory_class in seen.classes)
-    allowed = int(limit / (1 + seen.spec.placement.headroom))
+    allowed = int(limit / (1 + seen.spec.placement.margin))
     instead = f"it would train {rung.layers}" if rung.layers else "and not even one layer fits"
     console.print(
         f"\nRung {rung.rung} fits nowhere: {rung.asked_layers} layers need "

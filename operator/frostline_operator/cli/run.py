@@ -22,7 +22,7 @@ TICK_SECONDS = 0.25
 def run_study(manifest: Path, folder: Path | None, declared: list[str], plain: bool) -> int:
     """Run a study to its end, or until it is told to stop. Returns the exit code."""
     console = Console()
-    study = load_study(manifest)
+    study = load_study(manifest, alone=True)
     folder = folder or Path(f"frostline-{study.metadata.name}")
     stop = _StopOnSignal()
     console.print(f"[bold]{study.metadata.name}[/bold]: profiling the model …", highlight=False)

@@ -139,11 +139,6 @@ _RULES: dict[str, list[Rule]] = {
         ),
     ],
     "BudgetSpec": [
-        _rule(
-            "!has(self.cost) || self.prices.size() > 0",
-            "cost needs prices; add prices: [{memoryClass: 24Gi, perHour: 0.8}], one for each memory class",
-            "cost",
-        ),
         _positive_duration("wallClock"),
     ],
     "MetricsSpec": [

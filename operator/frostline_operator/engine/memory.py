@@ -25,7 +25,7 @@ def placement(seen: Observation, state: StudyState) -> Placement:
         return seen.memory.required(layers, None, trials, factor)
 
     rules = seen.spec.placement
-    return Placement(seen.classes, need, rules.headroom, failures, rules.overflow, rules.degrade)
+    return Placement(seen.classes, need, rules.margin, failures, rules.overflow, rules.degrade)
 
 
 def predicted_peak(seen: Observation, layers: int, trials: int) -> int | None:

@@ -281,3 +281,15 @@ def test_nothing_but_a_study_error_comes_of_anything(data: st.DataObject) -> Non
     except StudyError as error:
         assert error.problems
         assert all(p.message and "pydantic" not in p.message for p in error.problems)
+
+
+def test_a_cost_without_prices_needs_an_operator_that_has_some() -> None:
+    text = GOOD.replace("{trials: 16}", "{trials: 16}\n  budget: {cost: 5}")
+    assert parse_study(text).spec.budget.unpriced
+    with pytest.raises(StudyError) as caught:
+        parse_study(text, alone=True)
+    [problem] = caught.value.problems
+    assert problem.path == "spec.budget.cost" and problem.line == 15
+    assert "prices: [{memoryClass: 24Gi, perHour: 0.8}]" in problem.message
+    priced = text.replace("{cost: 5}", "{cost: 5, prices: [{memoryClass: 8Gi, perHour: 1}]}")
+    assert parse_study(priced, alone=True).spec.budget.cost == 5

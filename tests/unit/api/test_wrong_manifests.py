@@ -572,14 +572,6 @@ WRONG: list[tuple[str, str, str, list[str]]] = [
         [":14: spec.search.trials: the grid has 10 configurations only; set trials: 10 or less"],
     ),
     (
-        "cost without prices",
-        "{trials: 16}",
-        "{trials: 16}\n  budget: {cost: 5}",
-        [
-            ":15: spec.budget.cost: needs prices; add prices: [{memoryClass: 24Gi, perHour: 0.8}], one for each memory class"
-        ],
-    ),
-    (
         "two prices",
         "{trials: 16}",
         "{trials: 16}\n  budget: {prices: [{memoryClass: 8Gi, perHour: 1}, {memoryClass: 8Gi, perHour: 2}]}",

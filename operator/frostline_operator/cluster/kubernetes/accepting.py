@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from frostline_operator.api.loader import validate_study
+from frostline_operator.api.loader import PRICES, validate_study
 from frostline_operator.api.problems import StudyError
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.cluster.kubernetes import names
@@ -18,7 +18,9 @@ _READ = ("apiVersion", "kind", "metadata", "spec")
 
 
 def accepted(body: Manifest, journal: Journal, settings: OperatorSettings) -> HPOStudySpec | str:
-    """The spec, or what is wrong with it. The first spec that is accepted is kept in the journal, to tell changes.
+    """The spec with the operator's defaults, or what is wrong with it.
+
+    The first spec that is accepted is kept in the journal, to tell changes.
 
     Raises:
         StaleError: somebody else writes the journal.
@@ -36,12 +38,13 @@ def accepted(body: Manifest, journal: Journal, settings: OperatorSettings) -> HP
             f"{', '.join(changed)} changed although the study has begun; results of different studies cannot be "
             "mixed. Undo the change, or make a new study"
         )
-    lacking = without_checkpoints(spec, settings) or without_prometheus(spec, settings)
+    complete = settings.completed(spec)
+    lacking = without_checkpoints(spec, settings) or without_prometheus(spec, settings) or without_prices(complete)
     if lacking is not None:
         return lacking
     if known is None:
         journal.set_fact("spec", fixed_part(spec))
-    return spec
+    return complete
 
 
 def without_checkpoints(spec: HPOStudySpec, settings: OperatorSettings) -> str | None:
@@ -72,3 +75,10 @@ def without_prometheus(spec: HPOStudySpec, settings: OperatorSettings) -> str | 
     else:
         return None
     return f"{asked}, but this operator knows of none; set prometheus.url in its settings, or source: Scrape"
+
+
+def without_prices(spec: HPOStudySpec) -> str | None:
+    """A cost is a limit only where something can be reckoned by."""
+    if not spec.budget.unpriced:
+        return None
+    return f"spec.budget.cost needs prices, and this operator's settings have none; add spec.budget.{PRICES}"

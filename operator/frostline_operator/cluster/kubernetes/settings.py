@@ -15,7 +15,8 @@ from ruamel.yaml.error import YAMLError
 from frostline_operator import __version__
 from frostline_operator.api.problems import nearest
 from frostline_operator.api.quantity import Bytes
-from frostline_operator.api.study import PodTemplate
+from frostline_operator.api.search import HEADROOM, Price, priced_twice
+from frostline_operator.api.study import HPOStudySpec, PodTemplate
 from frostline_operator.api.wording import describe, known_keys, model_at, plain_path
 from frostline_operator.cluster.prometheus.settings import PrometheusSettings
 from frostline_trainer.contract import FieldPath, Section, SectionError
@@ -77,6 +78,11 @@ class OperatorSettings(Section):
     time_slicing: bool = False
     """Use GPUs that are shared by time-slicing. By default not: their memory is not divided, so
     nothing can be planned."""
+    headroom: Annotated[float, Field(ge=0, le=2)] = HEADROOM
+    """placement.headroom of studies that say none: share added to a predicted peak before it is compared with a GPU's
+    usable memory."""
+    prices: Annotated[list[Price], Field(max_length=64)] = Field(default_factory=list)
+    """budget.prices of studies that give none: what an hour on one GPU of each memory class costs."""
     memory: Memory = "cuda"
     """Whose memory profiles foretell: that of GPUs, or of CPUs that keep to a declared amount, or none."""
     tick_seconds: Annotated[float, Field(gt=0)] = 2.0
@@ -92,6 +98,20 @@ class OperatorSettings(Section):
     """How long Jobs of ended runs stay, for their logs."""
     prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
     """Where studies of source Prometheus take their scores from. Of the operator only, never of a study."""
+
+    def problems(self) -> Iterator[tuple[FieldPath, str]]:
+        """Two prices for one thing."""
+        for index, message in priced_twice(self.prices):
+            yield ("prices", index, "memoryClass"), message
+
+    def completed(self, spec: HPOStudySpec) -> HPOStudySpec:
+        """The study with what it leaves to the operator."""
+        placement, budget = spec.placement, spec.budget
+        if placement.headroom is None:
+            placement = placement.model_copy(update={"headroom": self.headroom})
+        if not budget.prices:
+            budget = budget.model_copy(update={"prices": self.prices})
+        return spec.model_copy(update={"placement": placement, "budget": budget})
 
 
 class SettingsError(ValueError):
