@@ -41,6 +41,7 @@ test-long: $(STAMP) ## The rest of the faults, and scale, in a cluster (about 20
 check: $(STAMP) ## Lint, types, layers and unit tests, in under two minutes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/hadolint images/*/Dockerfile
 	$(BIN)/mypy -p frostline_operator -p frostline_trainer -p charts.grafana -p frostcluster
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q $(PARALLEL) tests/unit

@@ -8,6 +8,8 @@ import numpy as np
 
 from benchmarks.lookup import Family
 from benchmarks.measures import Estimate, Value, better_half, bootstrap, halving, regret, spearman, spearman_estimate
+from frostline_operator.api.study import Promotion
+from frostline_operator.engine.schedule import goes_on
 
 PATH_TRIALS = 32
 """Configurations that enter Successive Halving when whole searches are replayed."""
@@ -75,9 +77,9 @@ def path(family: Family, lowest: int) -> list[Rung]:
     ]
 
 
-def rung_values(family: Family, rungs: list[Rung], continued: bool = False) -> list[list[Value]]:
-    """Every configuration's value at every rung: with Restart the table's cell, with Continue that of its way up."""
-    if continued and rungs[0].z < family.layers:
+def rung_values(family: Family, rungs: list[Rung], promotion: Promotion = "Restart") -> list[list[Value]]:
+    """Every configuration's value at every rung: the table's cell, but with Continue over layers that of its way up."""
+    if promotion == "Continue" and rungs[0].z < family.layers:
         series = family.document["continued"][str(rungs[0].z)]
         return [[found[rung] for found in series] for rung in range(len(rungs))]
     return [[family.value(i, r.z, r.part * family.tokens / family.fractions) for i in _all(family)] for r in rungs]
@@ -87,24 +89,24 @@ def _all(family: Family) -> range:
     return range(len(family.configurations))
 
 
-def agreement(family: Family, rungs: list[Rung], continued: bool = False) -> list[Estimate]:
+def agreement(family: Family, rungs: list[Rung], promotion: Promotion = "Restart") -> list[Estimate]:
     """Spearman of each rung against full fidelity, over all configurations."""
-    return [spearman_estimate(values, family.full) for values in rung_values(family, rungs, continued)]
+    return [spearman_estimate(values, family.full) for values in rung_values(family, rungs, promotion)]
 
 
-def chosen_regret(family: Family, rungs: list[Rung], continued: bool = False) -> Estimate:
+def chosen_regret(family: Family, rungs: list[Rung], promotion: Promotion = "Restart") -> Estimate:
     """Mean regret of the configuration that Successive Halving chooses, against the best of those that it was given.
 
     Replayed on random subsets of the table; the interval is over the subsets.
     """
-    values = rung_values(family, rungs, continued)
+    values = rung_values(family, rungs, promotion)
     found = np.array([_replay(family, values, rungs, seed) for seed in range(REPLAYS)])
     return bootstrap(REPLAYS, lambda at: float(found[at].mean()))
 
 
-def within(family: Family, rungs: list[Rung], share: float = 0.01, continued: bool = False) -> float:
+def within(family: Family, rungs: list[Rung], share: float = 0.01, promotion: Promotion = "Restart") -> float:
     """How often the configuration chosen is within this share of the best."""
-    values = rung_values(family, rungs, continued)
+    values = rung_values(family, rungs, promotion)
     return float(np.mean([_replay(family, values, rungs, seed) <= share for seed in range(REPLAYS)]))
 
 
@@ -115,17 +117,19 @@ def _replay(family: Family, values: list[list[Value]], rungs: list[Rung], seed: 
     return regret(family.full[chosen], best)
 
 
-def path_cost(family: Family, rungs: list[Rung], unit: str, *, restart: bool = True, packing: int = 16) -> list[float]:
+def path_cost(
+    family: Family, rungs: list[Rung], unit: str, *, promotion: Promotion = "Restart", packing: int = 16
+) -> list[float]:
     """What each rung costs for all its trials, in FLOPs or seconds; up to `packing` trials share a prefix."""
     price = family.flops if unit == "flops" else family.seconds
     found = []
-    before = 0.0
-    for rung in rungs:
-        until = rung.part * family.tokens / family.fractions
+    for below, rung in zip([None, *rungs], rungs, strict=False):
+        until, before = rung.part * family.tokens / family.fractions, 0.0
+        if below is not None and goes_on(promotion, below.z, rung.z):
+            before = below.part * family.tokens / family.fractions
         runs, rest = divmod(rung.trials, packing)
         tokens = until - before
         found.append(runs * price(rung.z, tokens, packing) + (price(rung.z, tokens, rest) if rest else 0.0))
-        before = 0.0 if restart else until
     return found
 
 

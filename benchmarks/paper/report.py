@@ -14,6 +14,7 @@ from benchmarks.measures import Estimate, better_half, spearman
 from benchmarks.pages import Section, fill, markdown, write_page, write_pictures
 from benchmarks.paper import analysis, figures
 from benchmarks.paper.cases import ROOT, WORK
+from frostline_operator.api.study import Promotion
 
 DOCS = ROOT / "docs" / "does-it-work.md"
 Table = tuple[list[str], list[list[str]]]
@@ -72,17 +73,20 @@ def _fidelity(families: dict[str, Family]) -> list[Section]:
     ]  # fmt: skip
 
 
-def schedules(family: Family) -> dict[str, tuple[list[analysis.Rung], bool]]:
-    """What is compared: name -> (rungs, whether trials continue)."""
+def schedules(family: Family) -> dict[str, tuple[list[analysis.Rung], Promotion]]:
+    """What is compared: name -> rungs and promotion."""
     quarter = max(1, family.layers // 4)
     lows = {1: "joint from z = 1", 2: "joint from z = 2", quarter: f"joint from z = {quarter}"}
     half = family.layers // 2
     lows[half] = f"joint from z = {half}"
-    found = {name: (analysis.path(family, z), False) for z, name in lows.items()}
-    for start in family.document["continued"]:
-        found[f"joint from z = {start}, Continue"] = (analysis.path(family, int(start)), True)
-    found["tokens only"] = (analysis.path(family, family.layers), False)
-    found["tokens only, Continue"] = (analysis.path(family, family.layers), True)
+    found: dict[str, tuple[list[analysis.Rung], Promotion]] = {}
+    for z, name in lows.items():
+        found[f"{name}, RestartOnThaw"] = (analysis.path(family, z), "RestartOnThaw")
+        found[f"{name}, Restart"] = (analysis.path(family, z), "Restart")
+        if str(z) in family.document["continued"]:
+            found[f"{name}, Continue"] = (analysis.path(family, z), "Continue")
+    found["tokens only, Restart"] = (analysis.path(family, family.layers), "Restart")
+    found["tokens only, Continue"] = (analysis.path(family, family.layers), "Continue")
     return found
 
 
@@ -90,16 +94,16 @@ def _paths(family: Family) -> Section:
     rows = []
     base = analysis.path(family, family.layers)
     unit_cost = {unit: sum(analysis.path_cost(family, base, unit)) for unit in ("flops", "seconds")}
-    for name, (rungs, continued) in schedules(family).items():
+    for name, (rungs, promotion) in schedules(family).items():
         cost = {
-            unit: sum(analysis.path_cost(family, rungs, unit, restart=not continued)) for unit in ("flops", "seconds")
+            unit: sum(analysis.path_cost(family, rungs, unit, promotion=promotion)) for unit in ("flops", "seconds")
         }
         rows.append(
             [
                 name,
-                " ".join(f"{e.value:.2f}" for e in analysis.agreement(family, rungs, continued)[:-1]),
-                _percent(analysis.chosen_regret(family, rungs, continued)),
-                f"{analysis.within(family, rungs, continued=continued):.0%}",
+                " ".join(f"{e.value:.2f}" for e in analysis.agreement(family, rungs, promotion)[:-1]),
+                _percent(analysis.chosen_regret(family, rungs, promotion)),
+                f"{analysis.within(family, rungs, promotion=promotion):.0%}",
                 f"{cost['flops'] / unit_cost['flops']:.2f}",
                 f"{cost['seconds'] / unit_cost['seconds']:.2f}",
             ]
@@ -143,13 +147,13 @@ def _summary(family: Family) -> dict[str, Any]:
         "schedules": {
             name: {
                 "rungs": [dataclasses.astuple(rung) for rung in rungs],
-                "agreement": [dataclasses.astuple(e) for e in analysis.agreement(family, rungs, continued)],
-                "regret": dataclasses.astuple(analysis.chosen_regret(family, rungs, continued)),
-                "within1Percent": analysis.within(family, rungs, continued=continued),
-                "flops": analysis.path_cost(family, rungs, "flops", restart=not continued),
-                "seconds": analysis.path_cost(family, rungs, "seconds", restart=not continued),
+                "agreement": [dataclasses.astuple(e) for e in analysis.agreement(family, rungs, promotion)],
+                "regret": dataclasses.astuple(analysis.chosen_regret(family, rungs, promotion)),
+                "within1Percent": analysis.within(family, rungs, promotion=promotion),
+                "flops": analysis.path_cost(family, rungs, "flops", promotion=promotion),
+                "seconds": analysis.path_cost(family, rungs, "seconds", promotion=promotion),
             }
-            for name, (rungs, continued) in schedules(family).items()
+            for name, (rungs, promotion) in schedules(family).items()
         },
     }
 

@@ -66,7 +66,7 @@ def search(name: str, seeds: int) -> dict[str, Any]:
 
 def known(family: lookup.Family, variant: frostline.Variant) -> bool:
     """Whether the table tells what this variant would see: Continue depends on the whole way up."""
-    if variant.promotion == "Restart" or variant.layers == 0:
+    if variant.promotion != "Continue":
         return True
     return str(variant.lowest(family.layers)) in family.document["continued"]
 

@@ -23,7 +23,7 @@ class Variant:
     layers: int | float = 1
     """As a share of L where it is below 1."""
     algorithm: str = "ASHA"
-    promotion: str = "Restart"
+    promotion: str = "RestartOnThaw"
     sampler: str = "Random"
     trials: int = 4096
     """A search without end: the budget ends it."""
@@ -132,8 +132,8 @@ class Simulation:
         settle(self.state, RunEnded(run.name, result, taken))
 
     def _value(self, configuration: int, run: Run) -> float | None:
-        """With Restart the table's own cell; with Continue what the same schedule came to for this configuration."""
-        if self.spec.promotion == "Continue" and self.variant.layers:
+        """The table's own cell; with Continue over layers what the same schedule came to for this configuration."""
+        if self.spec.promotion == "Continue":
             known = self.family.document["continued"][str(self.variant.lowest(self.family.layers))]
             found: float | None = known[configuration][run.rung]
             return found
@@ -158,9 +158,8 @@ VARIANTS: dict[str, Variant] = {
     "frostline, Hyperband": Variant(layers=0.5, algorithm="Hyperband", trials=32),
     "frostline, halving of 32": Variant(layers=0.5, algorithm="SuccessiveHalving", trials=32),
     "frostline, eta 4": Variant(layers=0.5, eta=4),
+    "frostline Restart": Variant(layers=0.5, promotion="Restart"),
     "frostline Continue": Variant(layers=0.5, promotion="Continue"),
     "frostline Continue, from z = 1": Variant(layers=1, promotion="Continue"),
-    "frostline Continue, from L/4": Variant(layers=0.25, promotion="Continue"),
-    "frostline Continue, tokens only": Variant(layers=0, promotion="Continue"),
 }
-"""All with ASHA, random configurations, Restart and packing, but for what the name says."""
+"""All with ASHA, random configurations, RestartOnThaw and packing, but for what the name says."""

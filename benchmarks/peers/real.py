@@ -35,7 +35,7 @@ from frostline_trainer.loop import advance, evaluate
 from frostline_trainer.pack import Pack, assemble
 from frostline_trainer.store import Store
 
-TOKENS = 98_304
+TOKENS = 49_152
 TRIALS = 32
 LEAD = 2.0
 """Peers get so many times the seconds that Frostline took."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import random
+import shutil
+import tempfile
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -216,6 +218,16 @@ def ray_search(session: Session, seed: int) -> None:
             else:
                 session.spent = session.budget
 
+    class Spent(tune.Stopper):
+        """Ends the trial at hand, and with it the search, once the budget is spent."""
+
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+            return self.stop_all()
+
+        def stop_all(self) -> bool:
+            return session.spent >= session.budget
+
+    folder = tempfile.mkdtemp()
     tune.Tuner(
         trainable,
         param_space={p["name"]: _ray_parameter(tune, p) for p in family.parameters},
@@ -230,10 +242,9 @@ def ray_search(session: Session, seed: int) -> None:
                 time_attr="level", max_t=LEVELS, grace_period=1, reduction_factor=ETA
             ),
         ),
-        run_config=tune.RunConfig(
-            stop=lambda trial, result: session.spent >= session.budget, callbacks=[Booking()], verbose=0
-        ),
+        run_config=tune.RunConfig(stop=Spent(), callbacks=[Booking()], verbose=0, storage_path=folder),
     ).fit()
+    shutil.rmtree(folder)
 
 
 def _ray_parameter(tune: Any, parameter: dict[str, Any]) -> Any:

@@ -56,7 +56,10 @@ class Helm:
         return alive[0]
 
     def _pods(self) -> str:
-        return self.client.try_kubectl("describe", "pods", "--namespace", self.namespace).stdout[-3000:]
+        described = self.client.try_kubectl("describe", "pods", "--namespace", self.namespace).stdout[-3000:]
+        logs = ("logs", f"deploy/{self.release}", "--namespace", self.namespace, "--tail=20")
+        said = [self.client.try_kubectl(*logs, *which).stdout for which in (("--previous",), ())]
+        return "\n--- the operator's log, before and now\n".join([described, *said])
 
 
 def render(*arguments: str, values: Mapping[str, Any] | None = None) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""The images, built from their Dockerfiles by buildah, and the operator's run as it is, with nothing mounted into it.
+"""The images, built from their Dockerfiles by buildah, and a study that runs from them alone.
 
 No registry is reached: the base is made from Debian's packages, which put the same Python at another path.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from frostcluster.cluster import Cluster
 from frostcluster.workloads import Workloads
-from tests.e2e.charting import REGISTRY, Helm, import_images, shelves, values
+from tests.e2e.charting import REGISTRY, Helm, shelves, values
 from tests.e2e.operating import ROOT, OperatorProcess, Studies, small
 from tests.e2e.test_chart import shared_folder, write
 
@@ -61,6 +61,14 @@ class Buildah:
         self.run("bud", *network, "--build-arg", f"PYTHON_IMAGE={BASE}", "-f", f"images/{part}/Dockerfile", "-t", name)
         return name
 
+    def move(self, name: str, cluster: Cluster, node: str, folder: Path) -> None:
+        """Take an image out of the store and into a node's containerd."""
+        archive = folder / "image.tar"
+        self.run("push", "--quiet", name, f"docker-archive:{archive}:{name}")
+        self.run("rmi", name)
+        cluster.nodes[node].ctr("images", "import", archive)
+        archive.unlink()
+
 
 @pytest.fixture(scope="module")
 def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
@@ -75,29 +83,27 @@ def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
 
 
 @pytest.mark.timeout(3000)
-def test_the_operator_runs_from_its_image_with_nothing_mounted_into_it(
+def test_a_study_runs_from_the_images_with_nothing_mounted_but_its_checkpoints(
     buildah: Buildah, own_cluster: Cluster, operator: OperatorProcess, workloads: Workloads, tmp_path: Path
 ) -> None:
     if operator.running:
         operator.stop()
-    name = buildah.build("operator", "built")
-    found = buildah.run("inspect", "--type", "image", "--format", "{{.OCIv1.Config}}", name)
-    assert "10001:10001" in found and "org.opencontainers.image.licenses:Apache-2.0" in found
-    archive = tmp_path / "operator.tar"
-    buildah.run("push", "--quiet", name, f"docker-archive:{archive}:{name}")
-    for node in own_cluster.nodes.values():
-        node.ctr("images", "import", archive)
-    archive.unlink()
-    import_images(own_cluster)
+    node = "gpu-large"  # the trainer's image is large, and each node has a store of its own
+    for part in ("operator", "trainer"):
+        name = buildah.build(part, "built")
+        found = buildah.run("inspect", "--type", "image", "--format", "{{.OCIv1.Config}}", name)
+        assert "10001:10001" in found and "org.opencontainers.image.licenses:Apache-2.0" in found
+        buildah.move(name, own_cluster, node, tmp_path)
 
     own_cluster.kubectl("label", "namespace", workloads.namespace, "pod-security.kubernetes.io/enforce=restricted")
-    volumes, mounts = shelves(own_cluster, workloads.namespace, shared_folder(tmp_path))
-    given = values(volumes, mounts, namespaces=[workloads.namespace], operator={})
-    given["image"]["tag"] = "built"
+    shelves(own_cluster, workloads.namespace, shared_folder(tmp_path))
+    given = values([], [], namespaces=[workloads.namespace])
+    for part, image in (("operator", given["image"]), ("trainer", given["trainer"]["image"])):
+        image["tag"] = "built"
+        given[part]["nodeSelector"] = {"kubernetes.io/hostname": node}
     helm, studies = Helm(own_cluster, workloads.namespace), Studies(workloads)
     helm.install(write(tmp_path, given))
     try:
-        assert not [v for v in helm.pod()["spec"]["volumes"] if "persistentVolumeClaim" in v]
         listed = workloads.kubectl("exec", "deploy/frostline", "--", "frostline", "--version")
         assert listed.startswith("frostline ")
         for module in ("torch", "pip"):
@@ -107,23 +113,14 @@ def test_the_operator_runs_from_its_image_with_nothing_mounted_into_it(
             )  # fmt: skip
             assert "ModuleNotFoundError" in done.stderr, done
         studies.apply("imaged", small(search={"trials": 2}))
+        studies.until("imaged", "a trainer", lambda: bool(studies.running("imaged")), 400)
+        for pod in (helm.pod(), studies.pods("imaged")[0]):
+            assert not [v for v in pod["spec"]["volumes"] if "hostPath" in v or v["name"].startswith("host-")]
+        trainer = studies.running("imaged")[0]
+        version = workloads.kubectl("exec", trainer, "--", "python", "-c", "import torch; print(torch.version.cuda)")
+        assert version.strip() != "None"  # CUDA's libraries are in it, although no GPU is here
         assert studies.complete("imaged", 400)["reason"] == "Completed"
     finally:
         workloads.kubectl("delete", "hpostudies", "--all", "--timeout=90s")
         helm.run("uninstall", "frostline", "--wait")
         own_cluster.kubectl("delete", "pv", "-l", f"frostline.test/namespace={workloads.namespace}", "--wait=false")
-
-
-@pytest.mark.timeout(3000)
-def test_the_trainers_image_builds_and_its_trainer_starts(buildah: Buildah) -> None:
-    name = buildah.build("trainer", "built")
-    container = buildah.run("from", name)
-    try:
-        said = buildah.run(
-            "run", "--user", "10001:10001", container, "--", "python", "-m", "frostline_trainer", "--help"
-        )
-        assert "profile" in said
-        version = buildah.run("run", container, "--", "python", "-c", "import torch; print(torch.version.cuda)")
-        assert version != "None"  # CUDA's libraries are in it, although no GPU is here
-    finally:
-        buildah.run("rm", container)

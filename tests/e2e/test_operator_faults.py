@@ -1,8 +1,11 @@
 """Whatever is killed, stopped or deleted meanwhile: the same winner, nothing lost, nothing run twice to its end."""
 
+import contextlib
 import json
 import random
+import re
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -98,15 +101,50 @@ def test_jobs_and_pods_are_deleted_by_hand(studies: Studies, expected: Results) 
     check(studies, "meddled", expected)
 
 
+def evict(studies: Studies, pod: str) -> None:
+    """As a drained or reclaimed node does: SIGTERM, the grace period, and the condition DisruptionTarget."""
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
+    path = f"/api/v1/namespaces/{studies.namespace}/pods/{pod}/eviction"
+    studies.client.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+
+
 @pytest.mark.long
 def test_a_pod_is_evicted(studies: Studies, expected: Results) -> None:
     studies.apply("evicted", SPEC)
     studies.until("evicted", "a pod", lambda: bool(studies.running("evicted")))
-    [name, *_] = studies.running("evicted")
-    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
-    path = f"/api/v1/namespaces/{studies.namespace}/pods/{name}/eviction"
-    studies.client.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+    evict(studies, studies.running("evicted")[0])
     check(studies, "evicted", expected)
+
+
+def test_a_run_on_a_spot_node_that_is_reclaimed_goes_on_from_where_it_was(studies: Studies) -> None:
+    """The grace period of these tests is 20 s; spot nodes give 30 or more."""
+    spec = small(search={"trials": 1, "parallelism": 1}, fidelity={"samples": {"min": 60000, "max": 120000}})
+    studies.apply("calm", spec)
+    studies.complete("calm")
+    studies.apply("spot", spec)
+    studies.until("spot", "a trainer that trains", lambda: any(live_samples(studies, "spot")))
+    evict(studies, studies.running("spot")[0])
+    studies.complete("spot")
+
+    assert studies.results("spot") == studies.results("calm")
+    runs = [run for run in studies.runs("spot").values() if run["rung"] == 0]
+    [first, second] = runs
+    assert (first["state"], second["state"]) == ("Stopped", "Succeeded")
+    # Nothing is trained twice, and both together are charged what one run in peace is
+    assert 0 < first["charged"]["tokens"] == second["start_tokens"]
+    assert first["charged"]["tokens"] + second["charged"]["tokens"] == 60000
+
+
+def live_samples(studies: Studies, name: str) -> list[float]:
+    """Samples that each running trainer has seen, from its metrics."""
+    pods = [pod for pod in studies.pods(name) if pod["status"]["phase"] == "Running"]
+    seen = []
+    for pod in pods:
+        address = f"http://{pod['status']['podIP']}:9090/metrics"
+        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=2) as answer:
+            found = re.findall(r"^frostline_trial_tokens_total{.*} (.+)$", answer.read().decode(), re.M)
+            seen += [float(value) for value in found]
+    return seen
 
 
 @pytest.mark.long

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from frostcluster.cluster import Cluster
-from tests.e2e.operating import Studies, small
+from tests.e2e.operating import OperatorProcess, Studies, small
 
 LONG = small(search={"trials": 4, "parallelism": 1}, fidelity={"samples": {"min": 20000, "max": 80000}})
 
@@ -97,7 +97,9 @@ def test_a_report_from_a_cluster_has_learning_curves(studies: Studies) -> None:
     assert any(len(result["curve"]) > 1 for result in results)
 
 
-def test_a_deleted_study_leaves_nothing_behind(studies: Studies, own_cluster: Cluster, checkpoints: Path) -> None:
+def test_a_deleted_study_leaves_nothing_behind(
+    studies: Studies, own_cluster: Cluster, operator: OperatorProcess, checkpoints: Path
+) -> None:
     studies.apply("deleted", LONG)
     studies.until("deleted", "a pod", lambda: bool(active(studies, "deleted")))
 
@@ -111,6 +113,8 @@ def test_a_deleted_study_leaves_nothing_behind(studies: Studies, own_cluster: Cl
 
     studies.client.wait("nothing is left", gone, 60)
     assert not list((checkpoints / studies.namespace).glob("deleted-*"))
+    said = operator.log.read_text()
+    assert "deleted is deleted: " in said and "failed temporarily" not in said
     # A study of the same name is a new one
     studies.apply("deleted", small(search={"trials": 1}))
     assert studies.complete("deleted")["trials"]["total"] == 1

@@ -181,7 +181,7 @@ def _promotion(fidelity: FidelitySpec, promotion: str) -> Found:
     if promotion != "Continue":
         return
     unit = "tokens" if fidelity.tokens or not fidelity.samples else "samples"
-    remedy = f"set promotion: Restart, or let {unit} grow"
+    remedy = f"set promotion: RestartOnThaw, or let {unit} grow"
     amount = fidelity.tokens or fidelity.samples
     if amount is not None and amount.min == "All":
         text = f"a promoted trial that continues would get no further {unit} at min: All; {remedy}"

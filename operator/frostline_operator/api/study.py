@@ -35,6 +35,9 @@ class PodTemplate(Section):
     """Of the pod, as Kubernetes has it; containers are merged by name, the trainer's is called `trainer`."""
 
 
+Promotion = Literal["RestartOnThaw", "Continue", "Restart"]
+
+
 class HPOStudySpec(Section):
     """What to tune, how to search, and within what budget."""
 
@@ -47,9 +50,10 @@ class HPOStudySpec(Section):
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     budget: BudgetSpec = Field(default_factory=BudgetSpec)
     placement: PlacementSpec = Field(default_factory=PlacementSpec)
-    promotion: Literal["Continue", "Restart"] = "Continue"
-    """Continue: a promoted trial goes on from its checkpoint with more layers thawed. Restart: it starts over at the
-    higher fidelity, as in the Frozen Layers paper."""
+    promotion: Promotion = "RestartOnThaw"
+    """RestartOnThaw: a promoted trial goes on from its checkpoint while it trains the same layers, and starts over at a
+    rung that thaws more. Continue: it always goes on, which is cheaper, but ranks trials by layers that began late.
+    Restart: it always starts over, as in the Frozen Layers paper."""
     trust: TrustSpec = Field(default_factory=TrustSpec)
     metrics: MetricsSpec = Field(default_factory=MetricsSpec)
     template: PodTemplate = Field(default_factory=PodTemplate)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import kopf
+from kopf._core.engines.peering import Identity
 from rich.console import Console
 
 from frostline_operator.cluster.kubernetes.api import Api, ApiError
@@ -18,7 +19,7 @@ from frostline_operator.cluster.kubernetes.settings import OperatorSettings, Set
 from frostline_operator.cluster.prometheus.client import PrometheusClient, QueryError
 from frostline_operator.handlers.health import Health, serve
 from frostline_operator.handlers.lease import Lease
-from frostline_operator.handlers.operator import Operator, make_registry
+from frostline_operator.handlers.operator import Operator, WaitingIsNoError, make_registry
 
 
 def run_operator(
@@ -51,6 +52,7 @@ def run_operator(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("kopf").setLevel(logging.DEBUG if verbose else logging.WARNING)
+    logging.getLogger("kopf.objects").addFilter(WaitingIsNoError())
     try:
         api = Api.connect(None if kubeconfig is None else str(kubeconfig))
     except ApiError as error:
@@ -83,6 +85,8 @@ def _act(settings: OperatorSettings, api: Api, health: Health) -> None:
         kopf.operator(
             registry=registry,
             standalone=True,
+            # Of no use without peers; left out, Kopf asks for the user's name, and a pod's user id may have none
+            identity=Identity(f"frostline-{os.getpid()}"),
             namespaces=settings.namespaces,
             clusterwide=not settings.namespaces,
         )

@@ -10,7 +10,8 @@ import functools
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
-from frostline_operator.engine.schedule import Rung
+from frostline_operator.api.study import Promotion
+from frostline_operator.engine.schedule import Rung, goes_on
 from frostline_operator.engine.state import Run, RunState
 from frostline_trainer.contract import PACKING_PAYS, ModelProfile
 
@@ -36,20 +37,21 @@ def increment(rung_tokens: int, start_tokens: int, step_tokens: int) -> int:
     return -(-(rung_tokens - start_tokens) // step_tokens) * step_tokens
 
 
-def schedule_tokens(profile: ModelProfile, rungs: Sequence[Rung], sizes: Sequence[int], restart: bool) -> int:
-    """Tokens that all trials of a bracket see together; with `restart`, each rung starts over."""
-    return sum(size * tokens for _, size, tokens in steps(profile, rungs, sizes, restart))
+def schedule_tokens(profile: ModelProfile, rungs: Sequence[Rung], sizes: Sequence[int], promotion: Promotion) -> int:
+    """Tokens that all trials of a bracket see together."""
+    return sum(size * tokens for _, size, tokens in steps(profile, rungs, sizes, promotion))
 
 
 def steps(
-    profile: ModelProfile, rungs: Sequence[Rung], sizes: Sequence[int], restart: bool
+    profile: ModelProfile, rungs: Sequence[Rung], sizes: Sequence[int], promotion: Promotion
 ) -> Iterator[tuple[Rung, int, int]]:
     """(rung, trials, tokens per trial) of each rung of a bracket."""
-    before = 0
+    seen, below = 0, None
     for rung, size in zip(rungs, sizes, strict=True):
+        before = seen if below is not None and goes_on(promotion, below.layers, rung.layers) else 0
         tokens = increment(rung.tokens, before, profile.step_tokens)
         yield rung, size, tokens
-        before = 0 if restart else before + tokens
+        seen, below = before + tokens, rung
 
 
 def packing_pays(profile: ModelProfile, layers: int, trials: int, startup_share: float = 0.0) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from frostline_operator.api.study import Promotion
 from frostline_operator.engine import cost
 from frostline_operator.engine.budget import price_per_second
 from frostline_operator.engine.memory import placement
@@ -76,15 +77,16 @@ def forecast(seen: Observation, speeds: Mapping[str, float] | None = None) -> Fo
     """
     spec, profile = seen.spec, seen.profile
     plan = make_plan(spec, profile)
-    restart = spec.promotion == "Restart"
     rules = placement(seen, seen.state)
     rows = []
     tokens_only = 0.0
     for bracket in plan.brackets:
         rungs = plan.climbed(bracket)
-        for rung, size, tokens in cost.steps(profile, rungs, bracket.sizes, restart):
+        for rung, size, tokens in cost.steps(profile, rungs, bracket.sizes, spec.promotion):
             rows.append(_rung(seen, rules, plan, bracket, rung, size, tokens, speeds or {}))
-            tokens_only += size * cost.full_flops(profile, tokens)
+        # All layers at every rung: nothing thaws, so that RestartOnThaw never starts over
+        alone: Promotion = "Restart" if spec.promotion == "Restart" else "Continue"
+        tokens_only += cost.full_flops(profile, cost.schedule_tokens(profile, rungs, bracket.sizes, alone))
     return Forecast(
         plan=plan,
         rungs=tuple(rows),

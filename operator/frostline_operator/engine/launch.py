@@ -19,6 +19,7 @@ from frostline_operator.engine.budget import Reservation, price_per_second, rema
 from frostline_operator.engine.memory import placement, predicted_peak
 from frostline_operator.engine.placement import Fit, NothingFits
 from frostline_operator.engine.plan import Plan
+from frostline_operator.engine.schedule import goes_on
 from frostline_operator.engine.state import Observation, StudyState, Trial
 from frostline_trainer.contract import MAX_TRIALS_PER_RUN
 
@@ -118,8 +119,10 @@ class Launcher:
         """Tokens and layers of the checkpoint that a run of it would start from, if one is of use at its rung."""
         if trial.checkpoint is None:
             return 0, 0
-        if self._spec.promotion == "Restart" and trial.checkpoint_rung != trial.rung:
-            return 0, 0
+        if trial.checkpoint_rung is not None and trial.checkpoint_rung != trial.rung:
+            rungs = self._plan.rungs
+            if not goes_on(self._spec.promotion, rungs[trial.checkpoint_rung].layers, rungs[trial.rung].layers):
+                return 0, 0
         return trial.checkpoint.tokens, trial.checkpoint.layers
 
     def _batch_key(self, trial: Trial) -> str:

@@ -52,7 +52,6 @@ def make_plan(spec: HPOStudySpec, profile: ModelProfile) -> Plan:
     search, budget = spec.search, spec.budget
     steps = schedule.rungs(spec.fidelity, search.eta, profile.layers)
     size = space.cardinality(spec.parameters, search)
-    restart = spec.promotion == "Restart"
 
     def affordable(trials: int) -> bool:
         made = schedule.brackets(search, len(steps), trials)
@@ -63,7 +62,7 @@ def make_plan(spec: HPOStudySpec, profile: ModelProfile) -> Plan:
             return False
         if search.trials is not None or budget.tokens is None:
             return True
-        tokens = sum(cost.schedule_tokens(profile, steps[b.first_rung :], b.sizes, restart) for b in made)
+        tokens = sum(cost.schedule_tokens(profile, steps[b.first_rung :], b.sizes, spec.promotion) for b in made)
         return tokens <= budget.tokens
 
     wanted = search.trials

@@ -7,6 +7,7 @@ import math
 from frostline_operator.engine import budget
 from frostline_operator.engine.cost import Speed, run_flops
 from frostline_operator.engine.plan import make_plan
+from frostline_operator.engine.schedule import goes_on
 from frostline_operator.engine.state import Observation
 from frostline_operator.engine.summary import Summary
 
@@ -45,8 +46,10 @@ def _work(seen: Observation, found: Summary) -> float | None:
         missing = row.planned - row.finished - row.failed
         if missing <= 0:
             continue
-        below = plan.rungs[row.rung - 1].tokens if row.rung and seen.spec.promotion == "Continue" else 0
-        seconds = speed.seconds(run_flops(seen.profile, row.asked_layers, row.tokens - below, missing), "", row.rung)
+        below = plan.rungs[row.rung - 1] if row.rung else None
+        same = below is not None and goes_on(seen.spec.promotion, below.layers, plan.rungs[row.rung].layers)
+        tokens = row.tokens - (below.tokens if below is not None and same else 0)
+        seconds = speed.seconds(run_flops(seen.profile, row.asked_layers, tokens, missing), "", row.rung)
         if seconds is None:
             return None
         total += seconds

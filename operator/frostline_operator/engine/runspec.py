@@ -26,8 +26,8 @@ def run_spec(
 ) -> RunSpec:
     """What the trainer needs to know of a run, and nothing of how it came about.
 
-    With promotion Continue the learning-rate schedule extends over the whole study, so that a promoted trial goes on
-    where it was; with Restart each rung has a schedule of its own, which it runs through (arXiv 2504.10735).
+    Where promoted trials may go on from checkpoints, the learning-rate schedule extends over the whole study; with
+    promotion Restart each rung has a schedule of its own, which it runs through (arXiv 2504.10735).
     """
     first = bind(spec, state.trials[run.trials[0]].assignment)
     restart = spec.promotion == "Restart"

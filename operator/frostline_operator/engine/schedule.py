@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from frostline_operator.api.search import AmountRange, FidelitySpec, LayerRange, SearchSpec
+from frostline_operator.api.study import Promotion
 
 DEFAULT_RUNGS = 4
 """The paper's joint schedule has four rungs; lower ones rank too poorly to pay (arXiv 2504.10735, section 5)."""
@@ -35,6 +36,15 @@ class Bracket:
     """Where its trials start: 0, but higher for Hyperband's later brackets."""
     sizes: tuple[int, ...]
     """Trials let into each rung from `first_rung` on. For ASHA, at most so many enter the first one."""
+
+
+def goes_on(promotion: Promotion, below: int, above: int) -> bool:
+    """Whether a trial that trained `below` layers goes on from its checkpoint at a rung of `above`, or starts over.
+
+    Thawing halfway is not the training whose outcome is asked for: layers that begin late end elsewhere, and trials
+    rank differently (docs/does-it-work.md). More tokens with the same layers is the same training, only longer.
+    """
+    return promotion == "Continue" or (promotion == "RestartOnThaw" and below == above)
 
 
 def integer_log(base: int, value: int) -> int:

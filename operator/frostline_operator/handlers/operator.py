@@ -40,6 +40,7 @@ _THREADS = 16
 _LOGIN_AGAIN = datetime.timedelta(minutes=10)
 """Tokens of service accounts and of cloud providers are renewed within the hour."""
 _DELETE_SECONDS = 1.0
+_PODS_GO = "pods write or remove checkpoints"
 _DEFINITION_SECONDS = 2.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _LEAST_SECONDS = 0.2
@@ -62,6 +63,7 @@ class Operator:
         self._wakes: dict[str, asyncio.Event] = {}
         self._generations: dict[str, int] = {}
         self._controllers: dict[str, StudyController] = {}
+        self._leaving: dict[str, int] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tick")
         self.shared = Shared(
             api,
@@ -179,7 +181,11 @@ class Operator:
         """Stop what is left of a study; returns how many pods still go."""
         controller = self._controller(uid, body)
         left = await self._in_thread(lambda: controller.delete(body))
+        if left and self._leaving.get(uid) != left:
+            self._leaving[uid] = left
+            log.info("%s is deleted: %d %s", body["metadata"]["name"], left, _PODS_GO)
         if left == 0:
+            self._leaving.pop(uid, None)
             self._controllers.pop(uid, None)
             self._wakes.pop(uid, None)
             self._generations.pop(uid, None)
@@ -211,6 +217,14 @@ def asker(settings: OperatorSettings, woken: Callable[[str], None]) -> Asker | N
     if settings.prometheus.url is None:
         return None
     return Asker(PrometheusClient(settings.prometheus), settings.prometheus.lookback_seconds, woken)
+
+
+class WaitingIsNoError(logging.Filter):
+    """Keeps Kopf from calling it an error, again each second, that a deletion waits for pods."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is to be seen."""
+        return _PODS_GO not in record.getMessage()
 
 
 class _Backoffs:
@@ -272,7 +286,7 @@ def make_registry(operator: Operator) -> kopf.OperatorRegistry:
         except ApiError as error:
             raise kopf.TemporaryError(str(error), delay=_DELETE_SECONDS) from error
         if left:
-            raise kopf.TemporaryError(f"{left} pods write or remove checkpoints", delay=_DELETE_SECONDS)
+            raise kopf.TemporaryError(f"{left} {_PODS_GO}", delay=_DELETE_SECONDS)
 
     return registry
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from frostline_operator.engine.schedule import goes_on
 from frostline_operator.report import numbers
 from frostline_operator.report.analysis import Agreement, ranks, value_at
 from frostline_operator.report.chart import Figure, drawn, hover, layers_text, layout, rung_colour, titled, value_range
@@ -15,7 +16,6 @@ from frostline_operator.report.record import CurvePoint, RungRecord, StudyRecord
 def learning_curves(record: StudyRecord) -> Figure | None:
     """The objective over tokens, one line for each trial, coloured by rung; None where nothing was measured."""
     metric, count = record.study.spec.objective.metric, record.top_rung + 1
-    continues = record.study.spec.promotion == "Continue"
     shown = [t for t in drawn(record) if any(_points(r) for r in t.results)]
     if not shown:
         return None
@@ -27,7 +27,7 @@ def learning_curves(record: StudyRecord) -> Figure | None:
         sizes: list[int] = []
         layers = next(r.layers for t in shown for r in t.results if r.rung == rung)
         for trial in shown:
-            for x, y, text, size in _segment(record, trial, rung, continues):
+            for x, y, text, size in _segment(record, trial, rung):
                 xs.append(x)
                 ys.append(y)
                 texts.append(text)
@@ -75,16 +75,14 @@ def _points(result: TrialRung) -> list[CurvePoint]:
     return points
 
 
-def _segment(
-    record: StudyRecord, trial: TrialRecord, rung: int, continues: bool
-) -> Iterable[tuple[int | None, float | None, str, int]]:
+def _segment(record: StudyRecord, trial: TrialRecord, rung: int) -> Iterable[tuple[int | None, float | None, str, int]]:
     """One trial's line at one rung, joined to where the rung before ended, and a gap after it."""
     result = next((r for r in trial.results if r.rung == rung), None)
     points = _points(result) if result is not None else []
     if result is None or not points:
         return
     before = [r for r in trial.results if r.rung < rung and _points(r)]
-    if continues and before:
+    if before and goes_on(record.study.spec.promotion, _asked(record, before[-1].rung), _asked(record, rung)):
         last = _points(before[-1])[-1]
         yield last.tokens, last.value, "", 0
     metric = record.study.spec.objective.metric
@@ -93,6 +91,11 @@ def _segment(
         line = f"{metric} {numbers.value(point.value)} at {numbers.count(point.tokens)} {record.unit}"
         yield point.tokens, point.value, hover(record, trial, place, line), 5
     yield None, None, "", 0
+
+
+def _asked(record: StudyRecord, rung: int) -> int:
+    """Layers that the schedule asks for at a rung."""
+    return next(row.asked_layers for row in record.rungs if row.rung == rung)
 
 
 def _amount_axis(record: StudyRecord, amounts: Sequence[int]) -> Figure:

@@ -107,7 +107,7 @@ WRONG: list[tuple[str, str, str, list[str]]] = [
         "choice",
         "  search: {trials: 16}",
         "  search: {trials: 16}\n  promotion: Resume",
-        [":15: spec.promotion: must be one of Continue or Restart, got 'Resume'"],
+        [":15: spec.promotion: must be one of RestartOnThaw, Continue or Restart, got 'Resume'"],
     ),
     (
         "section is a scalar",
@@ -508,9 +508,9 @@ WRONG: list[tuple[str, str, str, list[str]]] = [
     (
         "continue without tokens",
         "{max: 100000}",
-        "{max: 100000, min: All}",
+        "{max: 100000, min: All}\n  promotion: Continue",
         [
-            ":16: spec.fidelity.tokens.min: a promoted trial that continues would get no further tokens at min: All; set promotion: Restart, or let tokens grow"
+            ":16: spec.fidelity.tokens.min: a promoted trial that continues would get no further tokens at min: All; set promotion: RestartOnThaw, or let tokens grow"
         ],
     ),
     (
@@ -522,9 +522,9 @@ WRONG: list[tuple[str, str, str, list[str]]] = [
     (
         "rungs stay",
         "tokens: {max: 100000}",
-        "rungs: [{layers: 2, tokens: 1000}, {layers: 3, tokens: 1000}]",
+        "rungs: [{layers: 2, tokens: 1000}, {layers: 3, tokens: 1000}]\n  promotion: Continue",
         [
-            ":16: spec.fidelity.rungs[1].tokens: a promoted trial that continues would get no further tokens than in rung 0; set promotion: Restart, or let tokens grow"
+            ":16: spec.fidelity.rungs[1].tokens: a promoted trial that continues would get no further tokens than in rung 0; set promotion: RestartOnThaw, or let tokens grow"
         ],
     ),
     (

@@ -35,7 +35,7 @@ def test_continue_pays_for_the_difference_only_and_packing_for_one_prefix() -> N
     family = table()
     rungs = analysis.path(family, LAYERS)
     restarted = analysis.path_cost(family, rungs, "flops", packing=1)
-    continued = analysis.path_cost(family, rungs, "flops", restart=False, packing=1)
+    continued = analysis.path_cost(family, rungs, "flops", promotion="Continue", packing=1)
     assert restarted == [32 * 1200.0, 16 * 2400.0, 8 * 4800.0, 4 * 9600.0]
     assert continued == [32 * 1200.0, 16 * 1200.0, 8 * 2400.0, 4 * 4800.0]
     assert analysis.path_cost(family, analysis.path(family, 1), "flops")[0] == 100 * (2 * 3.0 + 32 * 3.0)

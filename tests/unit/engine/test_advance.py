@@ -53,7 +53,7 @@ budgets = st.fixed_dictionaries(
     search=searches,
     trouble=troubles,
     budget=budgets,
-    promotion=st.sampled_from(["Continue", "Restart"]),
+    promotion=st.sampled_from(["RestartOnThaw", "Continue", "Restart"]),
     seed=st.integers(0, 10**6),
 )
 @settings(max_examples=150, deadline=None)

@@ -9,7 +9,7 @@ ALGORITHMS = ("SuccessiveHalving", "Hyperband", "ASHA")
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("promotion", ["Continue", "Restart"])
+@pytest.mark.parametrize("promotion", ["RestartOnThaw", "Continue", "Restart"])
 def test_what_is_removed_is_never_asked_for_again(algorithm: str, promotion: str) -> None:
     search = {"algorithm": algorithm, "trials": 16, "parallelism": 3, "maxTrialsPerRun": 2}
     world = World(

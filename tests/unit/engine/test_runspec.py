@@ -24,13 +24,17 @@ def test_hyperparameters_are_in_the_fields_they_are_bound_to() -> None:
 
 
 def test_the_learning_rate_schedule_extends_over_the_study_or_the_rung() -> None:
-    assert first_document(World(study(promotion="Continue"))).horizon == 800
+    for promotion in ("RestartOnThaw", "Continue"):
+        assert first_document(World(study(promotion=promotion))).horizon == 800
     assert first_document(World(study(promotion="Restart"))).horizon == 100
 
 
 def test_a_promoted_trial_continues_from_its_checkpoint_only_where_it_should() -> None:
-    for promotion, start in (("Continue", 100), ("Restart", 0)):
-        world = World(study(promotion=promotion, search={"trials": 2, "parallelism": 1}))
+    for promotion, lowest, start in (
+        ("RestartOnThaw", 2, 100), ("RestartOnThaw", 1, 0), ("Continue", 1, 100), ("Restart", 2, 0),
+    ):  # fmt: skip
+        fidelity = {"layers": {"min": lowest}, "tokens": {"max": 800, "min": 100}}
+        world = World(study(promotion=promotion, fidelity=fidelity, search={"trials": 2, "parallelism": 1}))
         world.tick()
         world.end_one()
         started = [action for action in world.tick() if isinstance(action, StartRun)]
@@ -41,7 +45,7 @@ def test_a_promoted_trial_continues_from_its_checkpoint_only_where_it_should() -
             "s", "uid", world.spec, plan, world.state, run, checkpoint="/c", metrics_port=0, linger_seconds=1.0
         )
         parent = document.trials[0].parent
-        assert (parent is not None) is (promotion == "Continue")
+        assert (parent is not None) is (start > 0)
         assert parent is None or (isinstance(parent, CheckpointRef) and parent.tokens == 100)
 
 
