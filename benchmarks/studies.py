@@ -1,9 +1,10 @@
 """One study run three ways, one after the other: joint over layers and tokens with packing, without, and tokens only.
 
 What it answers: does the joint study find as good a configuration as classic halving, for how much less compute and
-time, and how much of that is packing? A joint winner's own loss is that of a network whose first layers trained last,
-so the winners are also trained in full from the start, side by side. `python benchmarks/studies.py` prints the table
-and writes benchmarks/results/studies.json. About a quarter of an hour on two CPU cores.
+time, and how much of that is packing? The winners are also trained in full from the start, side by side: what a study
+with another `promotion` says of its winner may be that of a network whose first layers trained last.
+`python benchmarks/studies.py` prints the table and writes benchmarks/results/studies.json. About a quarter of an hour
+on two CPU cores.
 """
 
 from __future__ import annotations

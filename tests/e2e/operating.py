@@ -39,7 +39,7 @@ SMALL: Manifest = {
     "data": {"kind": "Table", "builtin": "breast-cancer"},
     "training": {"batchSize": 25},
 }
-"""Three rungs and five runs of a second's training each; promoted trials take most along: weights and optimizer state."""
+"""Three rungs and five runs of a second's training each; promoted trials take weights and optimizer state along."""
 
 
 def small(**changes: Any) -> Manifest:
