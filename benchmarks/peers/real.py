@@ -2,7 +2,8 @@
 
 One after the other in one run: Frostline's own command with one study, then each peer with twice the seconds that
 Frostline took, training with the product's trainer in its own process (so it pays no start-up per run, as Frostline
-does). The configuration that each chooses is then trained in full from scratch; that loss is what counts.
+does). The configuration that each chooses, and that a peer would have chosen after Frostline's seconds, is then
+trained in full from scratch; that loss, on four times the held-out text, is what counts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +38,21 @@ from frostline_trainer.store import Store
 
 TOKENS = 49_152
 TRIALS = 32
+HELD_OUT = 4096
 LEAD = 2.0
 """Peers get so many times the seconds that Frostline took."""
 PEERS = ("random search", "optuna TPE + Hyperband", "syne-tune ASHA")
 Assignment = Mapping[str, Any]
 
 
-def document(seed: int) -> dict[str, Any]:
+def document(seed: int, held_out: int = HELD_OUT) -> dict[str, Any]:
     """The study: a byte-level GPT-2 on the text of Python's documentation."""
     return {
         "parameters": PARAMETERS,
         "search": {"algorithm": "SuccessiveHalving", "sampler": "Sobol", "trials": TRIALS, "seed": seed},
         "fidelity": {"tokens": {"max": TOKENS, "min": TOKENS // 8}},
         "model": gpt2(10, 64, 2),
-        "data": {"kind": "Text", "builtin": "python-docs", "validationLimit": 4096},
+        "data": {"kind": "Text", "builtin": "python-docs", "validationLimit": held_out},
         "training": {"batchSize": 4, "sequenceLength": 64, **CONSTANT},
     }
 
@@ -70,15 +72,17 @@ class _Space:
 class RealSession:
     """The session of `benchmarks.peers.session` with real training and a real clock."""
 
-    def __init__(self, seed: int, seconds: float) -> None:
+    def __init__(self, seed: int, seconds: float, held_out: int = HELD_OUT) -> None:
         self.family = _Space()
         self.trials = 0
-        self.spec = HPOStudySpec.model_validate(document(seed))
+        self.spec = HPOStudySpec.model_validate(document(seed, held_out))
         self.source = open_data(self.spec.data, self.spec.training, seed)
         self.seed = seed
         self._packs: dict[str, Pack] = {}
-        self._until = time.monotonic() + seconds
-        self.seen: list[tuple[int, float, str]] = []
+        self._began = time.monotonic()
+        self._until = self._began + seconds
+        self.seen: list[tuple[float, int, float, str]] = []
+        """Seconds, tokens, loss and configuration of each evaluation."""
 
     def train(self, configuration: str, before: float, until: float) -> float:
         """Loss of a configuration after `until` tokens; it goes on where it was."""
@@ -92,7 +96,7 @@ class RealSession:
             if member.step % 64 == 0 and time.monotonic() >= self._until:
                 raise BudgetSpent
         loss = evaluate(pack, pack.members, lambda: False)[member]["loss"]
-        self.seen.append((member.step * pack.step_tokens, loss, configuration))
+        self.seen.append((time.monotonic() - self._began, member.step * pack.step_tokens, loss, configuration))
         if until >= TOKENS:
             del self._packs[configuration]
         return loss if loss == loss else 1e3
@@ -107,15 +111,15 @@ class RealSession:
         network = build_network(spec.model, self.source.shape, spec.seed)
         return assemble(spec, torch.device("cpu"), Store(""), self.source, network)
 
-    def chosen(self) -> str | None:
-        """The best value at the most tokens seen, as everywhere in this comparison."""
-        ranked = sorted(self.seen, key=lambda found: (-found[0], found[1]))
+    def chosen(self, within: float) -> str | None:
+        """The best value at the most tokens seen so far, as everywhere in this comparison."""
+        ranked = sorted((-tokens, loss, name) for at, tokens, loss, name in self.seen if at <= within)
         return ranked[0][2] if ranked else None
 
 
 def in_full(seed: int, configuration: str) -> float:
     """A configuration's loss after full training from scratch."""
-    return RealSession(seed, float("inf")).train(configuration, 0, TOKENS)
+    return RealSession(seed, float("inf"), 4 * HELD_OUT).train(configuration, 0, TOKENS)
 
 
 def run_frostline(seed: int) -> dict[str, Any]:
@@ -147,7 +151,7 @@ def run_peer(name: str, seed: int, seconds: float) -> dict[str, Any]:
     tools.TOOLS[name](session, seed)  # type: ignore[arg-type]
     return {
         "search": name, "seed": seed, "wall": time.monotonic() - began, "trials": session.trials,
-        "chosen": session.chosen(),
+        "early": session.chosen(seconds / LEAD), "chosen": session.chosen(float("inf")),
     }  # fmt: skip
 
 
@@ -162,13 +166,24 @@ def main(seeds: int) -> None:
         found = [ours, *[run_peer(name, seed, LEAD * ours["wall"]) for name in PEERS]]
         for row in found:
             row["load"] = round(load, 1)
-            row["loss"] = None if row["chosen"] is None else in_full(seed, row["chosen"])
-            print({key: value for key, value in row.items() if key != "chosen"}, flush=True)
+            for loss, configuration in (("loss", "chosen"), ("earlyLoss", "early")):
+                if (chosen := row.get(configuration)) is not None:
+                    row[loss] = in_full(seed, chosen)
+            print({key: value for key, value in row.items() if key not in ("chosen", "early")}, flush=True)
         rows += found
         (RESULTS / "peers-real.json").write_text(json.dumps(rows, indent=1) + "\n")
-    print(f"\n{'search':<26}{'seconds':>10}{'loss of the chosen':>22}{'trials':>9}")
+    summarise(rows)
+
+
+def summarise(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Medians over seeds, and each seed's loss."""
+    print(f"\n{'search':<26}{'seconds':>9}{'loss then':>11}{'loss after half':>17}{'trials':>8}   each seed's loss")
     for name in ("frostline", *PEERS):
-        mine = [row for row in rows if row["search"] == name and row["loss"] is not None]
-        losses = " ".join(f"{row['loss']:.3f}" for row in mine)
-        middle = {key: statistics.median(row[key] for row in mine) for key in ("wall", "loss", "trials")}
-        print(f"{name:<26}{middle['wall']:>10.0f}{middle['loss']:>22.4f}{middle['trials']:>9.0f}   {losses}")
+        mine = [row for row in rows if row["search"] == name]
+        middle = {
+            key: statistics.median(row[key] for row in mine if key in row) if any(key in row for row in mine) else None
+            for key in ("wall", "loss", "earlyLoss", "trials")
+        }
+        early = "-" if middle["earlyLoss"] is None else f"{middle['earlyLoss']:.4f}"
+        losses = " ".join(f"{row['loss']:.3f}" for row in mine if "loss" in row)
+        print(f"{name:<26}{middle['wall']:>9.0f}{middle['loss']:>11.4f}{early:>17}{middle['trials']:>8.0f}   {losses}")

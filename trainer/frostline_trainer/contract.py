@@ -346,8 +346,9 @@ class RunSpec(Section):
     """What is reported as the objective: `loss`, `perplexity`, `accuracy`, `error`, or an entrypoint's own name."""
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     """Seeds initial weights, data order and dropout: the same for all trials of a study, which so share prefixes."""
-    evaluations: Annotated[int, Field(ge=1, le=1000)] = 4
-    """Validation passes spread evenly over the run's tokens, the last one at its end."""
+    evaluations: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Validation passes spread evenly over the run's tokens, the last one at its end; by default up to four, fewer
+    where they would look at more tokens than the run trains on."""
     checkpoint: str
     """Folder or fsspec URL under which checkpoints are written; see `checkpoint_folder`."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9090

@@ -41,10 +41,7 @@ def train(pack: Pack, store: Store, metrics: RunMetrics, stopped: Callable[[], b
     Returns:
         One result per trial, in the run's order.
     """
-    due = {
-        member.spec.name: evaluation_steps(member.step, pack.last_step, pack.spec.evaluations)
-        for member in pack.members
-    }
+    due = {member.spec.name: evaluation_steps(member.step, pack.last_step, pack.evaluations) for member in pack.members}
     results: dict[str, TrialResult] = {}
     progress = Progress(pack, metrics)
     first = min(member.step for member in pack.members)

@@ -25,6 +25,8 @@ from frostline_trainer.network import Network
 from frostline_trainer.objective import METRICS
 from frostline_trainer.store import Store
 
+EVALUATIONS = 4
+"""Points that a learning curve of one run has where nothing speaks against it."""
 SHARED = ("batch_size", "accumulation", "sequence_length", "precision", "prefix_precision")
 """Fields of `TrainingSpec` on which the batches or the prefix depend: trials of one run must agree on them."""
 STATISTICS_BATCHES, STATISTICS_SAMPLES = 8, 64
@@ -46,6 +48,8 @@ class Pack:
     """L of the network."""
     step_tokens: int
     """Tokens (or samples) per optimizer step."""
+    evaluations: int
+    """Validation passes of each trial."""
 
     @property
     def last_step(self) -> int:
@@ -118,7 +122,10 @@ def assemble(spec: RunSpec, device: torch.device, store: Store, source: Source, 
             member.resume(saved.pop(trial.name), trial.parent.path)
             on_device(*member.checkpoint(spec.layers, 0).optimizer.values())
         members.append(member)
-    end = -(-spec.tokens // step_tokens) * training.accumulation
+    last = -(-spec.tokens // step_tokens)
+    trained = (last - min(member.step for member in members)) * step_tokens
+    valid_samples = _validated(spec, source)
+    evaluations = spec.evaluations or affordable_evaluations(trained, valid_samples * source.shape.tokens_per_sample)
     batches = Batches(
         source,
         order,
@@ -126,11 +133,31 @@ def assemble(spec: RunSpec, device: torch.device, store: Store, source: Source, 
         PrefixCache(spec.cache_bytes, spec.cache_disk_bytes, spec.cache_folder),
         training,
         device,
-        end,
-        spec.evaluations,
-        _validated(spec, source),
+        last * training.accumulation,
+        evaluations,
+        valid_samples,
     )
-    return Pack(spec, device, training.accumulation, training.precision, batches, prefix, members, layers, step_tokens)
+    return Pack(
+        spec,
+        device,
+        training.accumulation,
+        training.precision,
+        batches,
+        prefix,
+        members,
+        layers,
+        step_tokens,
+        evaluations,
+    )
+
+
+def affordable_evaluations(trained: int, validated: int) -> int:
+    """Validation passes that a learning curve is worth: up to four, over no more tokens together than are trained on.
+
+    A pass without gradients takes about a third of the work per token, so short runs on the first rung, where most
+    trials are, would else spend more than they train on points of a curve that nobody needs. One is always had.
+    """
+    return max(1, min(EVALUATIONS, trained // max(1, validated)))
 
 
 def _validated(spec: RunSpec, source: Source) -> int:

@@ -20,7 +20,7 @@ from frostline_trainer.loop import evaluation_steps, train
 from frostline_trainer.metrics import RunMetrics
 from frostline_trainer.objective import Tally
 from frostline_trainer.optim import build_optimizer, load_optimizer_state, optimizer_state
-from frostline_trainer.pack import build_pack
+from frostline_trainer.pack import affordable_evaluations, build_pack
 from frostline_trainer.schedule import learning_rate_share
 from frostline_trainer.store import Store
 
@@ -204,6 +204,12 @@ def test_evaluations_are_spread_evenly_and_end_at_the_rungs_end() -> None:
     assert evaluation_steps(10, 13, 4) == {11, 12, 13}
     assert evaluation_steps(5, 5, 4) == {5}
     assert max(evaluation_steps(3, 100, 7)) == 100
+
+
+def test_a_short_run_does_not_spend_more_on_its_learning_curve_than_on_learning() -> None:
+    assert affordable_evaluations(trained=8000, validated=1000) == 4
+    assert affordable_evaluations(trained=2500, validated=1000) == 2
+    assert affordable_evaluations(trained=10, validated=1000) == 1
 
 
 def test_the_rungs_tokens_are_reported_to_the_token(tmp_path: Path) -> None:
