@@ -167,6 +167,11 @@ class Run:
         """Whether it carries several trials over one frozen prefix."""
         return len(self.trials) > 1
 
+    @property
+    def device_seconds(self) -> float:
+        """Time that it held its device, start-up included; where nothing counts that, the trainer's own."""
+        return self.charged.gpu_seconds or self.seconds
+
 
 @dataclass(frozen=True)
 class MemoryClass:
@@ -225,6 +230,11 @@ class StudyState:
     def runs_of(self, trial: int, rung: int) -> Iterator[Run]:
         """All attempts at one trial's rung, oldest first."""
         return (run for run in self.runs.values() if run.rung == rung and trial in run.trials)
+
+    def seconds_of(self, trial: int, rung: int) -> float:
+        """A trial's share of the device time that its rung took, attempts that came to nothing included."""
+        ended = (run for run in self.runs_of(trial, rung) if not run.state.active)
+        return sum(run.device_seconds / len(run.trials) for run in ended)
 
     def update_trial(self, index: int, **changes: object) -> None:
         """Replace fields of one trial."""

@@ -146,7 +146,7 @@ def _row(
         promoted=sum(1 for score in here if state.trials[score.trial].rung > rung.index),
         best=(max(usable) if maximize else min(usable)) if usable else None,
         flops=sum(_trained_flops(seen, run) for run in runs),
-        seconds=sum(run.charged.gpu_seconds or run.seconds for run in runs if not run.state.active),
+        seconds=sum(run.device_seconds for run in runs if not run.state.active),
         spearman=correlated[0],
         correlated=correlated[1],
     )

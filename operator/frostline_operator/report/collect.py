@@ -144,7 +144,7 @@ def _result(
         layers=result.layers,
         asked_layers=plan.rungs[result.rung].layers,
         tokens=result.tokens,
-        seconds=0.0 if run is None else run.seconds / len(run.trials),
+        seconds=state.seconds_of(trial.index, result.rung),
         run=result.run,
         peak_bytes=None if run is None or not run.peak_bytes else run.peak_bytes,
         promoted=trial.rung > result.rung,
@@ -175,7 +175,7 @@ def _totals(seen: Observation, summary: Summary) -> Totals:
     runs = [run for run in seen.state.runs.values() if not run.state.active]
     return Totals(
         flops=summary.savings.flops,
-        seconds=sum(run.charged.gpu_seconds or run.seconds for run in runs),
+        seconds=sum(run.device_seconds for run in runs),
         tokens=sum(run.charged.tokens for run in runs),
         cost=summary.spent.cost if seen.spec.budget.prices else None,
         full_flops=summary.savings.full,

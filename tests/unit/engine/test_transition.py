@@ -41,6 +41,15 @@ def test_results_checkpoints_and_what_was_really_used_are_booked() -> None:
     assert run.charged == Amounts(200, 30.0, 3.0)
 
 
+def test_a_trials_seconds_at_a_rung_are_its_share_of_every_attempt() -> None:
+    state = started()
+    settle(state, RunEnded("r", None, 10.0, 0.1))
+    assert state.runs["r"].state is RunState.LOST and state.seconds_of(0, 1) == 5.0
+    apply(state, StartRun("r2", 0, 1, 2, 200, 100, (0,), "cpu", Amounts(100, 90.0, 9.0), 60.0, None, 1e6))
+    settle(state, RunEnded("r2", result(completed("s-0", 1.5)).model_copy(update={"run": "r2"}), 31.0, 0.1))
+    assert (state.seconds_of(0, 1), state.seconds_of(1, 1), state.seconds_of(0, 0)) == (35.0, 5.0, 0)
+
+
 def test_settling_twice_changes_nothing() -> None:
     state = started()
     settle(state, RunEnded("r", result(completed("s-0", 1.5)), 31.0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
 
 from frostline_operator.api.study import API_VERSION
 from frostline_operator.api.trial import HPOTrialSpec, HPOTrialStatus, TrialRungResult, assignment_list
@@ -13,7 +12,7 @@ from frostline_operator.cluster.kubernetes.jobs import StudyRef
 from frostline_operator.engine.calibration import ratio
 from frostline_operator.engine.leftovers import keeps_checkpoint
 from frostline_operator.engine.plan import Plan
-from frostline_operator.engine.state import Run, RungResult, StudyState, Trial
+from frostline_operator.engine.state import RungResult, StudyState, Trial
 from frostline_operator.engine.summary import trial_state
 
 _MOST_WRITES = 25
@@ -149,7 +148,6 @@ def trial_status(trial: Trial, state: StudyState, plan: Plan, busy: bool, kept: 
 
 
 def _result(trial: Trial, result: RungResult, state: StudyState, plan: Plan) -> TrialRungResult:
-    runs: Iterable[Run] = [run for run in state.runs_of(trial.index, result.rung) if not run.state.active]
     run = state.runs.get(result.run)
     return TrialRungResult(
         rung=result.rung,
@@ -158,7 +156,7 @@ def _result(trial: Trial, result: RungResult, state: StudyState, plan: Plan) -> 
         layers=result.layers,
         asked_layers=plan.rungs[result.rung].layers,
         tokens=result.tokens,
-        seconds=round(sum(r.charged.gpu_seconds / len(r.trials) for r in runs), 3),
+        seconds=round(state.seconds_of(trial.index, result.rung), 3),
         peak_bytes=(run.peak_bytes or None) if run is not None else None,
         predicted_bytes=run.predicted_bytes if run is not None else None,
         memory_ratio=ratio(run.predicted_bytes, run.peak_bytes) if run is not None else None,
