@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from frostline_trainer.contract import DataSpec, TrainingSpec
+from frostline_trainer.data.builtin import breast_cancer, digits
 from frostline_trainer.data.open import data_shape, open_data
 from frostline_trainer.errors import StudyFault
 
@@ -101,6 +102,14 @@ def test_a_csv_may_have_words_missing_values_and_named_classes(tmp_path: Path) -
     assert source.shape.input == (4,) and source.shape.classes == 2
     assert source.train_samples == 36 and source.valid_samples == 4
     assert torch.isfinite(source.train(torch.arange(36), 0)[0]).all()
+
+
+def test_built_in_data_is_what_scikit_learn_loads() -> None:
+    from sklearn.datasets import load_breast_cancer, load_digits
+
+    for ours, theirs in ((breast_cancer(), load_breast_cancer(return_X_y=True)), (digits(), load_digits())):
+        rows, target = theirs if isinstance(theirs, tuple) else (theirs.images, theirs.target)
+        assert np.array_equal(ours[0], rows) and np.array_equal(ours[1], target)
 
 
 def test_digits_become_normalised_images_of_three_channels() -> None:

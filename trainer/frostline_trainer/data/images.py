@@ -14,6 +14,7 @@ from torch import Tensor
 
 from frostline_trainer.contract import DataSpec
 from frostline_trainer.data.arrays import labels, load_npz
+from frostline_trainer.data.builtin import digits
 from frostline_trainer.data.shape import DataShape
 from frostline_trainer.data.source import ArraySource, Pair, Source, held_out
 from frostline_trainer.errors import StudyFault
@@ -30,10 +31,8 @@ def open_images(data: DataSpec, seed: int) -> Source:
         StudyFault: nothing to read, or something that is no set of labelled images.
     """
     if data.builtin == "digits":
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        return _arrays(data, (digits.images / 16.0, digits.target), None, seed)
+        images, which = digits()
+        return _arrays(data, (images / 16.0, which), None, seed)
     assert data.path is not None
     path = Path(data.path)
     if not path.exists():

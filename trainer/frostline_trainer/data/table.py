@@ -11,6 +11,7 @@ from torch import Tensor
 
 from frostline_trainer.contract import DataSpec
 from frostline_trainer.data.arrays import labels, load_npz
+from frostline_trainer.data.builtin import breast_cancer
 from frostline_trainer.data.shape import DataShape
 from frostline_trainer.data.source import ArraySource, held_out
 from frostline_trainer.errors import StudyFault
@@ -24,9 +25,7 @@ def open_table(data: DataSpec, seed: int) -> ArraySource:
     """
     valid_part = None
     if data.builtin == "breast-cancer":
-        from sklearn.datasets import load_breast_cancer
-
-        x, y = load_breast_cancer(return_X_y=True)
+        x, y = breast_cancer()
     else:
         assert data.path is not None
         path = Path(data.path)
