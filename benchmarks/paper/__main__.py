@@ -10,13 +10,14 @@ Stop it whenever you like: what was trained is kept in .bench/, and the same com
 from __future__ import annotations
 
 import argparse
-import itertools
+import os
 from pathlib import Path
 
 import torch
 
-from benchmarks.paper import grid, report, table, warm
+from benchmarks.paper import report, table
 from benchmarks.paper.cases import cases
+from benchmarks.paper.work import STEPS, train_families
 
 
 def main() -> None:
@@ -25,14 +26,17 @@ def main() -> None:
     parser.add_argument("families", nargs="*")
     parser.add_argument("--scale", choices=("small", "paper"), default="small")
     parser.add_argument("--data", type=Path, help="folder with the data of the paper's scale")
+    parser.add_argument(
+        "--workers", type=int, help="families that are trained at once (default: one per CPU core; 1 on a GPU)"
+    )
     arguments = parser.parse_args()
     known = cases(arguments.scale, arguments.data)
     chosen = [known[name] for name in arguments.families or known]
     torch.set_num_threads(1)
-    for step, compute in {"grid": grid.compute, "warm": warm.compute}.items():
-        if arguments.step in ("all", step):
-            for line in itertools.chain.from_iterable(compute(case, arguments.scale) for case in chosen):
-                print(line, flush=True)
+    steps = tuple(step for step in STEPS if arguments.step in ("all", step))
+    workers = arguments.workers or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
+    if steps:
+        train_families([case.name for case in chosen], steps, workers, arguments.scale, arguments.data)
     if arguments.step == "costs":
         for case in chosen:
             table.costs(case, arguments.scale, again=True)
