@@ -61,7 +61,7 @@ def scrape(folder: Path) -> str:
 
 
 def test_a_run_ends_with_0_and_lingers_until_it_is_released(tmp_path: Path) -> None:
-    process = start(tmp_path, document(tmp_path, lingerSeconds=300))
+    process = start(tmp_path, document(tmp_path, lingerSeconds=300, evaluations=4))
     wait_for(lambda: (tmp_path / "result.json").exists() or process.poll() is not None)
     assert process.poll() is None, process.communicate()[0]
     text = scrape(tmp_path)
