@@ -22,7 +22,8 @@ from typing import Any
 import torch
 
 from benchmarks.lookup import RESULTS
-from benchmarks.paper.cases import CONSTANT, PARAMETERS, gpt2
+from benchmarks.pages import fill, markdown
+from benchmarks.paper.cases import CONSTANT, PARAMETERS, ROOT, gpt2
 from benchmarks.peers import tools
 from benchmarks.peers.session import BudgetSpent
 from frostline_operator.api.bindings import bind
@@ -176,14 +177,20 @@ def main(seeds: int) -> None:
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Medians over seeds, and each seed's loss."""
-    print(f"\n{'search':<26}{'seconds':>9}{'loss then':>11}{'loss after half':>17}{'trials':>8}   each seed's loss")
+    """The losses of what each chose, into the docs and onto the screen: median over seeds, then each seed's."""
+    header = ["search", "seconds", "trials", "loss of the choice at Frostline's seconds", "at twice the seconds"]
+    table = []
     for name in ("frostline", *PEERS):
         mine = [row for row in rows if row["search"] == name]
-        middle = {
-            key: statistics.median(row[key] for row in mine if key in row) if any(key in row for row in mine) else None
-            for key in ("wall", "loss", "earlyLoss", "trials")
-        }
-        early = "-" if middle["earlyLoss"] is None else f"{middle['earlyLoss']:.4f}"
-        losses = " ".join(f"{row['loss']:.3f}" for row in mine if "loss" in row)
-        print(f"{name:<26}{middle['wall']:>9.0f}{middle['loss']:>11.4f}{early:>17}{middle['trials']:>8.0f}   {losses}")
+        early, late = [row["earlyLoss"] for row in mine if "earlyLoss" in row], [row["loss"] for row in mine]
+        if name == "frostline":
+            early, late = late, []
+        wall, trials = (statistics.median(row[key] for row in mine) for key in ("wall", "trials"))
+        table.append([name, f"{wall:.0f}", f"{trials:.0f}", _losses(early), _losses(late)])
+    fill(ROOT / "docs" / "does-it-work.md", "real", markdown(header, table))
+    for row in [header, *table]:
+        print("  ".join(f"{cell:<30}" for cell in row))
+
+
+def _losses(found: Sequence[float]) -> str:
+    return f"{statistics.median(found):.3f} ({', '.join(f'{loss:.3f}' for loss in found)})" if found else "–"
