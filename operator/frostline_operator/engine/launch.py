@@ -19,7 +19,7 @@ from frostline_operator.engine.budget import Reservation, price_per_second, rema
 from frostline_operator.engine.memory import placement, predicted_peak
 from frostline_operator.engine.placement import Fit, NothingFits
 from frostline_operator.engine.plan import Plan
-from frostline_operator.engine.schedule import goes_on
+from frostline_operator.engine.schedule import goes_on, resumes
 from frostline_operator.engine.state import Observation, StudyState, Trial
 from frostline_trainer.contract import MAX_TRIALS_PER_RUN
 
@@ -119,10 +119,10 @@ class Launcher:
         """Tokens and layers of the checkpoint that a run of it would start from, if one is of use at its rung."""
         if trial.checkpoint is None:
             return 0, 0
-        if trial.checkpoint_rung is not None and trial.checkpoint_rung != trial.rung:
-            rungs = self._plan.rungs
-            if not goes_on(self._spec.promotion, rungs[trial.checkpoint_rung].layers, rungs[trial.rung].layers):
-                return 0, 0
+        asked = self._plan.rungs[trial.rung].layers
+        may = resumes if trial.checkpoint_rung in (None, trial.rung) else goes_on
+        if not may(self._spec.promotion, trial.checkpoint.layers, self._rules.largest_layers(asked) or asked):
+            return 0, 0
         return trial.checkpoint.tokens, trial.checkpoint.layers
 
     def _batch_key(self, trial: Trial) -> str:
@@ -175,8 +175,8 @@ class Launcher:
         """The run for these trials, or for fewer of them where the budget in tokens asks for it."""
         rung = self._plan.rungs[group.rung]
         left = remaining(self._spec.budget, self._state, self._seen.now)
-        # What was learnt with more layers cannot go on with fewer: then the trial starts over.
-        start_tokens = group.start_tokens if fit.layers >= group.start_layers else 0
+        # It may come to fewer layers than the rung could have, where only a small card is free.
+        start_tokens = group.start_tokens if resumes(self._spec.promotion, group.start_layers, fit.layers) else 0
         each = cost.increment(rung.tokens, start_tokens, self._seen.profile.step_tokens)
         while True:
             flops = cost.run_flops(self._seen.profile, fit.layers, each, len(trials))

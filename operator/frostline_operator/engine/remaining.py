@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from frostline_operator.engine import budget
-from frostline_operator.engine.cost import Speed, run_flops
+from frostline_operator.engine.cost import Speed, increment, run_flops
 from frostline_operator.engine.plan import make_plan
 from frostline_operator.engine.schedule import goes_on
 from frostline_operator.engine.state import Observation
-from frostline_operator.engine.summary import Summary
+from frostline_operator.engine.summary import RungRow, Summary
 
 
 def seconds_left(seen: Observation, found: Summary) -> float | None:
@@ -37,20 +38,31 @@ def seconds_left(seen: Observation, found: Summary) -> float | None:
 
 def _work(seen: Observation, found: Summary) -> float | None:
     """Device-seconds of what the schedule still asks for."""
-    plan = make_plan(seen.spec, seen.profile)
-    if plan.open_ended:
+    if make_plan(seen.spec, seen.profile).open_ended:
         return None
     speed = Speed(seen.state.runs.values())
     total = 0.0
-    for row in found.rungs:
-        missing = row.planned - row.finished - row.failed
-        if missing <= 0:
-            continue
-        below = plan.rungs[row.rung - 1] if row.rung else None
-        same = below is not None and goes_on(seen.spec.promotion, below.layers, plan.rungs[row.rung].layers)
-        tokens = row.tokens - (below.tokens if below is not None and same else 0)
-        seconds = speed.seconds(run_flops(seen.profile, row.asked_layers, tokens, missing), "", row.rung)
+    for rung, flops in flops_left(seen, found):
+        seconds = speed.seconds(flops, "", rung)
         if seconds is None:
             return None
         total += seconds
     return total
+
+
+def flops_left(seen: Observation, found: Summary) -> Iterator[tuple[int, float]]:
+    """(rung, FLOPs) of what each rung of each bracket still asks for, with the layers that the cluster can train."""
+    below: RungRow | None = None
+    for row in found.rungs:
+        start = 0
+        if below is not None and below.bracket == row.bracket and goes_on(seen.spec.promotion, _z(below), _z(row)):
+            start = below.tokens
+        below = row
+        missing = row.planned - row.finished - row.failed
+        if missing > 0:
+            tokens = increment(row.tokens, start, seen.profile.step_tokens)
+            yield row.rung, run_flops(seen.profile, _z(row), tokens, missing)
+
+
+def _z(row: RungRow) -> int:
+    return row.layers or row.asked_layers

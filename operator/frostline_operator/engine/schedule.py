@@ -39,12 +39,18 @@ class Bracket:
 
 
 def goes_on(promotion: Promotion, below: int, above: int) -> bool:
-    """Whether a trial that trained `below` layers goes on from its checkpoint at a rung of `above`, or starts over.
+    """Whether a promoted trial that trained `below` layers goes on from its checkpoint with `above`, or starts over."""
+    return promotion != "Restart" and resumes(promotion, below, above)
+
+
+def resumes(promotion: Promotion, before: int, now: int) -> bool:
+    """Whether a run that trains `now` layers can take up what was trained with `before`.
 
     Thawing halfway is not the training whose outcome is asked for: layers that begin late end elsewhere, and trials
-    rank differently (docs/does-it-work.md). More tokens with the same layers is the same training, only longer.
+    rank differently (docs/does-it-work.md). More tokens with the same layers is the same training, only longer. With
+    fewer layers nothing can go on: what they had learnt is not in the prefix.
     """
-    return promotion == "Continue" or (promotion == "RestartOnThaw" and below == above)
+    return now >= before if promotion == "Continue" else now == before
 
 
 def integer_log(base: int, value: int) -> int:

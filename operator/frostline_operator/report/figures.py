@@ -82,7 +82,7 @@ def _segment(record: StudyRecord, trial: TrialRecord, rung: int) -> Iterable[tup
     if result is None or not points:
         return
     before = [r for r in trial.results if r.rung < rung and _points(r)]
-    if before and goes_on(record.study.spec.promotion, _asked(record, before[-1].rung), _asked(record, rung)):
+    if before and goes_on(record.study.spec.promotion, before[-1].layers, result.layers):
         last = _points(before[-1])[-1]
         yield last.tokens, last.value, "", 0
     metric = record.study.spec.objective.metric
@@ -91,11 +91,6 @@ def _segment(record: StudyRecord, trial: TrialRecord, rung: int) -> Iterable[tup
         line = f"{metric} {numbers.value(point.value)} at {numbers.count(point.tokens)} {record.unit}"
         yield point.tokens, point.value, hover(record, trial, place, line), 5
     yield None, None, "", 0
-
-
-def _asked(record: StudyRecord, rung: int) -> int:
-    """Layers that the schedule asks for at a rung."""
-    return next(row.asked_layers for row in record.rungs if row.rung == rung)
 
 
 def _amount_axis(record: StudyRecord, amounts: Sequence[int]) -> Figure:

@@ -256,17 +256,41 @@ def test_applying_the_same_start_twice_is_harmless() -> None:
     assert world.state.runs == before
 
 
-def test_a_run_with_fewer_layers_than_the_checkpoint_starts_over() -> None:
+@pytest.mark.parametrize("promotion", ["RestartOnThaw", "Continue"])
+def test_a_run_goes_on_from_what_its_layers_have_learnt_and_else_starts_over(promotion: str) -> None:
+    """Even where a small card trains fewer layers than the rung asks for, and the next run has more again."""
     classes = (MemoryClass("small", 8, 1), MemoryClass("large", 80, 1))
-    trouble = Trouble(capacity={"small": (3, 16), "large": (10, 16)})
+    trouble = Trouble(capacity={"small": (3, 16), "large": (10, 16)}, stopped=0.3)
     search = {"algorithm": "SuccessiveHalving", "trials": 8, "parallelism": 2}
+    rungs = [{"layers": 5, "tokens": 100}, {"layers": 5, "tokens": 200}, {"layers": 10, "tokens": 400}]
+    seen, degraded = set(), False
     for seed in range(20):
-        world = World(study(search=search, placement={"degrade": True}), seed, trouble, classes)
-        world.play()
-        for action in world.log:
-            if isinstance(action, StartRun) and action.start_tokens:
-                below = [world.state.trials[t].result_at(action.rung - 1) for t in action.trials]
-                assert all(result is None or result.layers <= action.layers for result in below)
+        spec = study(search=search, placement={"degrade": True}, promotion=promotion, fidelity={"rungs": rungs})
+        world = World(spec, seed, trouble, classes)
+        while world.state.finished is None:
+            before = {trial.index: trial.checkpoint for trial in world.state.trials.values()}
+            for action in world.tick():
+                if isinstance(action, StartRun) and action.start_tokens:
+                    layers = {checkpoint.layers for t in action.trials if (checkpoint := before[t])}
+                    assert len(layers) == 1
+                    seen.add((min(layers), action.layers))
+            if world.state.active_runs:
+                world.end_one()
+        degraded = degraded or any(run.layers == 3 and run.rung < 2 for run in world.state.runs.values())
+    assert degraded
+    if promotion == "RestartOnThaw":
+        assert (5, 5) in seen and all(before == now for before, now in seen)
+    else:
+        assert any(before < now for before, now in seen) and all(before <= now for before, now in seen)
+
+
+def test_where_the_cluster_trains_no_more_layers_a_promoted_trial_goes_on() -> None:
+    rungs = [{"layers": 5, "tokens": 200}, {"layers": "All", "tokens": 400}]
+    trouble, classes = Trouble(capacity={"cpu": (5, 16)}), (MemoryClass("cpu", 8, 1),)
+    world = World(study(fidelity={"rungs": rungs}), trouble=trouble, classes=classes)
+    world.play()
+    last = [run for run in world.state.runs.values() if run.rung == 1 and run.state is RunState.SUCCEEDED]
+    assert last and {(run.layers, run.start_tokens) for run in last} == {(5, 200)}
 
 
 def test_a_run_whose_values_are_awaited_holds_no_device_and_its_trials_are_not_run_again() -> None:

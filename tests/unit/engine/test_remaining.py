@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from frostline_operator.engine.remaining import seconds_left
+from frostline_operator.engine.cost import run_flops, steps
+from frostline_operator.engine.plan import make_plan
+from frostline_operator.engine.remaining import flops_left, seconds_left
 from frostline_operator.engine.state import MemoryClass
 from frostline_operator.engine.summary import summarize
 
@@ -43,6 +45,23 @@ def test_it_shrinks_as_the_study_goes_on_and_with_more_devices() -> None:
     wide.state, wide.now = slow.state, slow.now
     both = left(wide)
     assert alone is not None and both == pytest.approx(alone / 2)
+
+
+@pytest.mark.parametrize("promotion", ["RestartOnThaw", "Continue", "Restart"])
+def test_before_anything_is_known_of_the_rungs_it_is_the_whole_schedules_work(promotion: str) -> None:
+    """Of every bracket: those that begin higher up train all of their first rung."""
+    fidelity = {"layers": {"min": "Half"}, "tokens": {"max": 800}}
+    search = {"algorithm": "Hyperband", "trials": 24, "parallelism": 1}
+    world = World(study(fidelity=fidelity, search=search, promotion=promotion))
+    seen = world.observe()
+    plan = make_plan(seen.spec, seen.profile)
+    asked = sum(
+        run_flops(seen.profile, rung.layers, tokens, size)
+        for bracket in plan.brackets
+        for rung, size, tokens in steps(seen.profile, plan.climbed(bracket), bracket.sizes, seen.spec.promotion)
+    )
+    assert len(plan.brackets) > 1
+    assert sum(flops for _, flops in flops_left(seen, summarize(seen))) == pytest.approx(asked)
 
 
 def test_a_budget_in_time_bounds_it_and_is_all_there_is_in_a_search_without_an_end() -> None:
