@@ -89,14 +89,16 @@ def schedules(family: Family) -> dict[str, tuple[list[analysis.Rung], Promotion]
         if str(z) in family.document["continued"]:
             found[f"{name}, Continue"] = (analysis.path(family, z), "Continue")
     found["tokens only, Restart"] = (analysis.path(family, family.layers), "Restart")
-    found["tokens only, Continue"] = (analysis.path(family, family.layers), "Continue")
+    found["tokens only"] = (analysis.path(family, family.layers), "RestartOnThaw")  # nothing thaws: it always goes on
     return found
 
 
 def _paths(family: Family) -> Section:
     rows = []
     base = analysis.path(family, family.layers)
-    unit_cost = {unit: sum(analysis.path_cost(family, base, unit)) for unit in ("flops", "seconds")}
+    unit_cost = {
+        unit: sum(analysis.path_cost(family, base, unit, promotion="RestartOnThaw")) for unit in ("flops", "seconds")
+    }
     for name, (rungs, promotion) in schedules(family).items():
         cost = {
             unit: sum(analysis.path_cost(family, rungs, unit, promotion=promotion)) for unit in ("flops", "seconds")
@@ -114,7 +116,8 @@ def _paths(family: Family) -> Section:
     header = ["schedule", "agreement per rung", "mean regret", "within 1 %", "FLOPs", "seconds"]
     text = (
         f"Successive Halving from {analysis.PATH_TRIALS} configurations, replayed {analysis.REPLAYS} times on random "
-        "subsets. FLOPs and seconds are relative to tokens only with Restart; packed by 16."
+        "subsets. FLOPs and seconds are relative to tokens only, which always goes on from its checkpoints; packed "
+        "by 16."
     )
     return Section(f"{family.title}: schedules", text, header, rows)
 

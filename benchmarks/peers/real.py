@@ -9,6 +9,7 @@ trained in full from scratch; that loss, on four times the held-out text, is wha
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -182,7 +183,7 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> None:
     table = []
     for name in ("frostline", *PEERS):
         mine = [row for row in rows if row["search"] == name]
-        early, late = [row["earlyLoss"] for row in mine if "earlyLoss" in row], [row["loss"] for row in mine]
+        early, late = ([row.get(key) for row in mine] for key in ("earlyLoss", "loss"))
         if name == "frostline":
             early, late = late, []
         wall, trials = (statistics.median(row[key] for row in mine) for key in ("wall", "trials"))
@@ -192,5 +193,9 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> None:
         print("  ".join(f"{cell:<30}" for cell in row))
 
 
-def _losses(found: Sequence[float]) -> str:
-    return f"{statistics.median(found):.3f} ({', '.join(f'{loss:.3f}' for loss in found)})" if found else "–"
+def _losses(found: Sequence[float | None]) -> str:
+    """A seed in which nothing was chosen yet counts as the worst."""
+    if not found:
+        return "–"
+    middle = statistics.median(math.inf if loss is None else loss for loss in found)
+    return f"{middle:.3f} ({', '.join('none' if loss is None else f'{loss:.3f}' for loss in found)})"

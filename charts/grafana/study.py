@@ -94,7 +94,7 @@ def _found() -> list[Builder]:
         lines(
             "Best value by rung",
             "The best value at each rung, and thickest the best of the highest rung. When a higher rung opens, the "
-            "value may step back: more layers have only just been thawed.",
+            "value may step back: its trials have only just started over.",
             Query(of("study_best_objective"), "best so far"),
             Query(of("study_rung_best_objective"), "rung {{rung}}"),
             rungs=True,

@@ -322,7 +322,7 @@ class TrialSpec(Section):
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     """With this trial's hyperparameters already bound."""
     parent: CheckpointRef | None = None
-    """Continue from here (promotion Continue, or a run that was stopped); else start afresh."""
+    """Continue from here (promoted with the same layers or with Continue, or stopped); else start afresh."""
 
 
 class RunSpec(Section):

@@ -90,6 +90,14 @@ def plan(
             "May be repeated.",
         ),
     ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            "--settings",
+            help="The operator's: its headroom, prices and pod template hold for studies that say none.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Show what a study would do before anything is spent: its rungs, what they cost, and what doing without costs.
 
@@ -98,7 +106,7 @@ def plan(
     """
     from frostline_operator.cli.plan import show_plan
 
-    raise typer.Exit(show_plan(study, gpus or [], classes or [], nodes, kubeconfig, speeds or []))
+    raise typer.Exit(show_plan(study, gpus or [], classes or [], nodes, kubeconfig, speeds or [], settings))
 
 
 @app.command()

@@ -16,6 +16,7 @@ from frostline_operator.api.quantity import format_bytes
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.cli import text
 from frostline_operator.cli.remedies import remedies
+from frostline_operator.cluster.kubernetes.settings import OperatorSettings, SettingsError, load_settings
 from frostline_operator.cluster.local import devices
 from frostline_operator.cluster.local.profile import Memory, memory_of, profile_model
 from frostline_operator.engine.forecast import Forecast, forecast
@@ -32,14 +33,17 @@ def show_plan(
     nodes: Path | None,
     kubeconfig: Path | None,
     speeds: list[str],
+    operators: Path | None,
 ) -> int:
     """Print the plan of a study. Returns the exit code."""
     console = Console()
     known = _speeds(speeds)
     study = load_study(manifest)
-    available = _devices(study.spec, gpus, declared, nodes, kubeconfig)
-    profile = profile_model(profile_document(study.spec), memory_of(available), manifest.parent)
-    seen = Observation(study.metadata.name, study.spec, profile, devices.classes(available), StudyState(), time.time())
+    settings = _settings(operators)
+    spec = settings.defaults.complete(study.spec)
+    available = _devices(spec, gpus, declared, nodes, kubeconfig, settings)
+    profile = profile_model(profile_document(spec), memory_of(available), manifest.parent)
+    seen = Observation(study.metadata.name, spec, profile, devices.classes(available), StudyState(), time.time())
     found = forecast(seen, known)
     console.print(
         f"[bold]{study.metadata.name}[/bold]: {study.spec.search.algorithm}, {found.plan.trials:,} trials over "
@@ -48,7 +52,7 @@ def show_plan(
         soft_wrap=True,
     )
     console.print(_table(found, profile))
-    for line in _comparison(found, profile) + _total(found, bool(known), study.spec):
+    for line in _comparison(found, profile) + _total(found, bool(known), spec):
         console.print(line, highlight=False)
     for note in profile.notes:
         console.print(f"Note: {note}", highlight=False, soft_wrap=True)
@@ -59,8 +63,20 @@ def show_plan(
     return 0
 
 
+def _settings(path: Path | None) -> OperatorSettings:
+    try:
+        return load_settings(path)
+    except SettingsError as error:
+        raise devices.DeclarationError(f"--settings {path}: {error}") from error
+
+
 def _devices(
-    spec: HPOStudySpec, gpus: list[str], declared: list[str], nodes: Path | None, kubeconfig: Path | None
+    spec: HPOStudySpec,
+    gpus: list[str],
+    declared: list[str],
+    nodes: Path | None,
+    kubeconfig: Path | None,
+    settings: OperatorSettings,
 ) -> list[devices.Device]:
     """What to plan for: GPUs as described, a cluster's, a saved list of nodes, or this machine."""
     if gpus:
@@ -69,12 +85,11 @@ def _devices(
         return devices.discover(spec.search.parallelism, declared)
     from frostline_operator.cluster.kubernetes.api import Api
     from frostline_operator.cluster.kubernetes.reading import classes_of, read_classes
-    from frostline_operator.cluster.kubernetes.settings import OperatorSettings
 
     if nodes is not None:
-        found = classes_of(_saved_nodes(nodes), {}, spec, OperatorSettings())
+        found = classes_of(_saved_nodes(nodes), {}, spec, settings)
     else:
-        found = read_classes(Api.connect(str(kubeconfig)), spec, OperatorSettings())
+        found = read_classes(Api.connect(str(kubeconfig)), spec, settings)
     if not found:
         raise devices.DeclarationError("there are no GPUs that the study's pods could use; plan with --gpu")
     return [devices.Device(c.name, c.usable_bytes, {}, False) for c in found.values() for _ in range(c.total)]
@@ -144,6 +159,11 @@ def _comparison(found: Forecast, profile: ModelProfile) -> list[str]:
 
 def _total(found: Forecast, timed: bool, spec: HPOStudySpec) -> list[str]:
     """Device time and money, where the speed of the classes is given and their price."""
+    if spec.budget.unpriced:
+        return [
+            "budget.cost holds by the prices of the operator that runs the study: see it with the operator's "
+            "--settings, or with budget.prices (frostline run needs these)."
+        ]
     if not timed:
         if spec.budget.prices:
             return ["What it costs in money depends on the speed of the cards: give it with --tflops CLASS=NUMBER."]

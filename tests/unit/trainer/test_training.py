@@ -212,6 +212,21 @@ def test_a_short_run_does_not_spend_more_on_its_learning_curve_than_on_learning(
     assert affordable_evaluations(trained=10, validated=1000) == 1
 
 
+@pytest.mark.parametrize(("family", "per_sample"), [("MLP", 1), ("CausalLM", 32)])
+def test_a_run_that_asks_for_no_number_validates_as_often_as_it_can_afford(
+    family: str, per_sample: int, tmp_path: Path
+) -> None:
+    found = set()
+    for steps in (1, 1000):
+        spec = run_spec(family, [trial(family, "a")], 1, steps, tmp_path, evaluations=None)
+        pack = build_pack(spec, torch.device("cpu"), Store(str(tmp_path)))
+        validated = pack.batches.held_out[-1][1] * per_sample
+        assert pack.evaluations == affordable_evaluations(steps * pack.step_tokens, validated)
+        found.add(pack.evaluations)
+        pack.batches.close()
+    assert found == {1, 4}
+
+
 def test_the_rungs_tokens_are_reported_to_the_token(tmp_path: Path) -> None:
     """128 tokens make a step; a rung of 300 ends after three whole steps and says 300."""
     spec = run_spec("CausalLM", [trial("CausalLM", "a")], 1, 1, tmp_path).model_copy(update={"tokens": 300})

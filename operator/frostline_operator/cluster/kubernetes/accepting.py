@@ -12,7 +12,7 @@ from frostline_operator.cluster.kubernetes.api import Manifest
 from frostline_operator.cluster.kubernetes.fixed import changed_sections, fixed_part
 from frostline_operator.cluster.kubernetes.jobs import pod_template
 from frostline_operator.cluster.kubernetes.journal import Journal
-from frostline_operator.cluster.kubernetes.settings import OperatorSettings
+from frostline_operator.cluster.kubernetes.settings import OperatorSettings, StudyDefaults
 
 _READ = ("apiVersion", "kind", "metadata", "spec")
 
@@ -20,7 +20,7 @@ _READ = ("apiVersion", "kind", "metadata", "spec")
 def accepted(body: Manifest, journal: Journal, settings: OperatorSettings) -> HPOStudySpec | str:
     """The spec with the operator's defaults, or what is wrong with it.
 
-    The first spec that is accepted is kept in the journal, to tell changes.
+    The first spec that is accepted is kept in the journal, to tell changes, and so are the defaults that it got.
 
     Raises:
         StaleError: somebody else writes the journal.
@@ -38,13 +38,21 @@ def accepted(body: Manifest, journal: Journal, settings: OperatorSettings) -> HP
             f"{', '.join(changed)} changed although the study has begun; results of different studies cannot be "
             "mixed. Undo the change, or make a new study"
         )
-    complete = settings.completed(spec)
+    defaults = kept_defaults(journal) or settings.defaults
+    complete = defaults.complete(spec)
     lacking = without_checkpoints(spec, settings) or without_prometheus(spec, settings) or without_prices(complete)
     if lacking is not None:
         return lacking
     if known is None:
+        journal.set_fact("defaults", defaults.model_dump(mode="json", by_alias=True))
         journal.set_fact("spec", fixed_part(spec))
     return complete
+
+
+def kept_defaults(journal: Journal) -> StudyDefaults | None:
+    """The operator's defaults that the study began with, whatever its settings say by now."""
+    known = journal.fact("defaults")
+    return None if known is None else StudyDefaults.model_validate(known)
 
 
 def without_checkpoints(spec: HPOStudySpec, settings: OperatorSettings) -> str | None:

@@ -10,6 +10,7 @@ from frostline_operator.api.loader import validate_study
 from frostline_operator.api.quantity import parse_bytes
 from frostline_operator.api.study import HPOStudy, HPOStudySpec
 from frostline_operator.cluster.kubernetes import nodes
+from frostline_operator.cluster.kubernetes.accepting import kept_defaults
 from frostline_operator.cluster.kubernetes.api import NODES, SLICES, STUDIES, Api
 from frostline_operator.cluster.kubernetes.classes import DeviceClass, memory_classes
 from frostline_operator.cluster.kubernetes.curves import Curves, samples_of
@@ -95,6 +96,9 @@ def read_study(api: Api, where: str, now: float) -> ClusterStudy:
     reference = StudyRef(namespace, name, body["metadata"]["uid"], body["metadata"].get("labels") or {})
     journal = Journal(api, reference)
     state = journal.load(with_curves=True)
+    defaults = kept_defaults(journal)
+    if defaults is not None:
+        study = study.model_copy(update={"spec": defaults.complete(study.spec)})
     known = journal.fact("profile")
     if known is None:
         message = (body.get("status") or {}).get("message", "no operator has looked at it yet")

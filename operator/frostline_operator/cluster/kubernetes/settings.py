@@ -48,6 +48,22 @@ class DeclaredClass(Section):
     """Labels of their nodes, such as nvidia.com/gpu.product: NVIDIA-L4; needed where there are several classes."""
 
 
+class StudyDefaults(Section):
+    """What the operator decides where a study does not; kept with the study, since that may not change on its way."""
+
+    headroom: float
+    prices: list[Price]
+
+    def complete(self, spec: HPOStudySpec) -> HPOStudySpec:
+        """The study with what it leaves to the operator."""
+        placement, budget = spec.placement, spec.budget
+        if placement.headroom is None:
+            placement = placement.model_copy(update={"headroom": self.headroom})
+        if not budget.prices:
+            budget = budget.model_copy(update={"prices": self.prices})
+        return spec.model_copy(update={"placement": placement, "budget": budget})
+
+
 class OperatorSettings(Section):
     """Settings of one operator; all have defaults."""
 
@@ -104,14 +120,10 @@ class OperatorSettings(Section):
         for index, message in priced_twice(self.prices):
             yield ("prices", index, "memoryClass"), message
 
-    def completed(self, spec: HPOStudySpec) -> HPOStudySpec:
-        """The study with what it leaves to the operator."""
-        placement, budget = spec.placement, spec.budget
-        if placement.headroom is None:
-            placement = placement.model_copy(update={"headroom": self.headroom})
-        if not budget.prices:
-            budget = budget.model_copy(update={"prices": self.prices})
-        return spec.model_copy(update={"placement": placement, "budget": budget})
+    @property
+    def defaults(self) -> StudyDefaults:
+        """What a study that is accepted now is completed with."""
+        return StudyDefaults(headroom=self.headroom, prices=self.prices)
 
 
 class SettingsError(ValueError):
