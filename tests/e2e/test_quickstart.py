@@ -92,6 +92,7 @@ def test_every_command_of_the_quickstart_does_what_it_says(environment: dict[str
         if shown:  # the same columns, or fields, as in the docs
             assert said.split("\n")[0].split() == shown.split("\n")[0].split()
             assert _fields(shown) <= _fields(said), _fields(shown) - _fields(said)
+            assert _tokens(said) == _tokens(shown), "what the schedule costs is the same everywhere"
     assert left == []
     assert "mlp-breast-cancer" in said and "Complete" in said  # what `get studies` says after the uninstall
 
@@ -99,6 +100,11 @@ def test_every_command_of_the_quickstart_does_what_it_says(environment: dict[str
 def _fields(text: str) -> set[str]:
     """The names of a described object's fields and sections."""
     return {found[1] for line in text.splitlines() if (found := re.match(r"^([A-Z][A-Za-z ]+):(?: |$)", line))}
+
+
+def _tokens(text: str) -> list[str]:
+    """What a described study has spent in tokens."""
+    return re.findall(r"Name: +tokens\n +Reserved: +0\n +Spent: +(\d+)", text)
 
 
 def _state(environment: dict[str, str]) -> str:
