@@ -175,7 +175,7 @@ def small() -> dict[str, Case]:
             layers=8,
             depths=(8, 1, 2, 4, 3, 5, 6, 7),
             configurations=64,
-            starts=(4, 1),
+            starts=(4, 1, 2),
         ),
     }
 
