@@ -32,7 +32,10 @@ def remove(path: str) -> None:
 
     def gone() -> bool:
         for top in find(path):
-            folders = [folder for folder in top.rglob("*") if folder.is_dir()]
+            try:
+                folders = [folder for folder in top.rglob("*") if folder.is_dir()]
+            except FileNotFoundError:  # another process cleans up after the same cluster
+                return False
             for folder in [*sorted(folders, key=lambda f: len(f.parts), reverse=True), top]:
                 with contextlib.suppress(OSError):
                     folder.rmdir()
