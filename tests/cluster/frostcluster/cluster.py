@@ -162,9 +162,10 @@ def down(name: str = DEFAULT_NAME) -> None:
 
 def sweep() -> list[str]:
     """Remove the clusters whose owner is gone without having done so; return their names."""
-    orphans = [found.name for found in state.load_all() if found.owner and not processes.is_alive(found.owner)]
-    for name in orphans:
-        down(name)
+    with state.sweeping_lock():
+        orphans = [found.name for found in state.load_all() if found.owner and not processes.is_alive(found.owner)]
+        for name in orphans:
+            down(name)
     return orphans
 
 

@@ -86,10 +86,28 @@ def machine_lock() -> Iterator[None]:
 
     The lock is on the root folder itself: a lock file would be one more thing to leave behind.
     """
-    state_root().mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(state_root(), os.O_RDONLY)
-    try:
+    with _lock(state_root()):
+        yield
+
+
+@contextmanager
+def sweeping_lock() -> Iterator[None]:
+    """Hold the lock for removing left-over clusters: a second sweeper would take a new one's network down."""
+    with _lock(state_root().parent):
+        yield
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # The last cluster takes the folder with it: a lock on one that is gone keeps nobody out
+        if folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat()):
+            break
+        os.close(descriptor)
+    try:
         yield
     finally:
         os.close(descriptor)
