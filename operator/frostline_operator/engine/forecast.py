@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from frostline_operator.api.study import Promotion
 from frostline_operator.engine import cost
 from frostline_operator.engine.budget import price_per_second
 from frostline_operator.engine.memory import placement
@@ -84,9 +83,8 @@ def forecast(seen: Observation, speeds: Mapping[str, float] | None = None) -> Fo
         rungs = plan.climbed(bracket)
         for rung, size, tokens in cost.steps(profile, rungs, bracket.sizes, spec.promotion):
             rows.append(_rung(seen, rules, plan, bracket, rung, size, tokens, speeds or {}))
-        # All layers at every rung: nothing thaws, so that RestartOnThaw never starts over
-        alone: Promotion = "Restart" if spec.promotion == "Restart" else "Continue"
-        tokens_only += cost.full_flops(profile, cost.schedule_tokens(profile, rungs, bracket.sizes, alone))
+        whole = [replace(rung, layers=profile.layers) for rung in rungs]
+        tokens_only += cost.full_flops(profile, cost.schedule_tokens(profile, whole, bracket.sizes, spec.promotion))
     return Forecast(
         plan=plan,
         rungs=tuple(rows),

@@ -60,6 +60,8 @@ class Launcher:
         self._state = state
         self._plan = plan
         self._rules = placement(seen, state)  # made of ended runs, which no decision of a tick changes
+        self._trainable = [self._rules.largest_layers(rung.layers) or rung.layers for rung in plan.rungs]
+        """Layers that each rung comes to in this cluster: asked once, not for each waiting trial."""
         self._speed = cost.Speed(state.runs.values())
         self._separating = [p.name for p in seen.spec.parameters if _separates(p)]
 
@@ -119,9 +121,8 @@ class Launcher:
         """Tokens and layers of the checkpoint that a run of it would start from, if one is of use at its rung."""
         if trial.checkpoint is None:
             return 0, 0
-        asked = self._plan.rungs[trial.rung].layers
         may = resumes if trial.checkpoint_rung in (None, trial.rung) else goes_on
-        if not may(self._spec.promotion, trial.checkpoint.layers, self._rules.largest_layers(asked) or asked):
+        if not may(self._spec.promotion, trial.checkpoint.layers, self._trainable[trial.rung]):
             return 0, 0
         return trial.checkpoint.tokens, trial.checkpoint.layers
 
