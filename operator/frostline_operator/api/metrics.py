@@ -63,7 +63,8 @@ class MetricsSpec(Section):
     """What to do where a run has ended and Prometheus does not have its value. Record: after `patience` the run's own
     record counts. Wait: only Prometheus's value counts, for as long as it takes."""
     patience: Duration | None = None
-    """How long after a run's end its value may take to show in Prometheus. By default two intervals."""
+    """How long after a run's end its value may take to show in Prometheus. By default two intervals,
+    three for a `query` of your own, whose values settle first."""
     query: QuerySpec | None = None
     """PromQL of your own instead of the trainers' `frostline_trial_objective`."""
 

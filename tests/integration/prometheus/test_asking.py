@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from frostline_operator.api.metrics import QuerySpec
 from frostline_operator.cluster.prometheus.asking import Asker
 from frostline_operator.cluster.prometheus.client import PrometheusClient
-from frostline_operator.cluster.prometheus.forms import TrainerSeries
+from frostline_operator.cluster.prometheus.forms import CustomQuery, TrainerSeries
 from frostline_operator.cluster.prometheus.settings import PrometheusSettings
 from frostline_operator.engine.reconcile import Sample
 
@@ -128,3 +129,37 @@ def test_whether_it_was_asked_at_all(server: Server, asker: Asker) -> None:
     server.says_text("down", 502)
     asker.follow(UID, TrainerSeries(UID), interval=1.0, period=0.1)
     until(lambda: asker.asked(UID))
+
+
+def custom(objective: str, tokens: int) -> list[dict[str, Any]]:
+    labels = {"trial": "s-0000", "rung": "0"}
+    values = {"objective": objective, "tokens": str(tokens)}
+    return [{"metric": {"frostline_part": part, **labels}, "value": [1.0, v]} for part, v in values.items()]
+
+
+def test_a_value_of_ones_own_query_counts_once_it_has_stayed_the_same_for_an_interval(
+    server: Server, asker: Asker
+) -> None:
+    # Two jobs scrape one pod: for a moment the older objective stands at the newer tokens
+    server.finds("vector", *custom("1.5", 200))
+    asker.follow(UID, CustomQuery(QuerySpec(objective="x"), ()), interval=1.0, period=0.05)
+    until(lambda: len(server.queries) >= 5)
+    assert asker.take(UID) == [] and not asker.asked(UID), "an operator that has just started waits as well"
+    server.finds("vector", *custom("1.25", 200))
+    found: list[Sample] = []
+    until(lambda: bool(found.extend(one.sample for one in asker.take(UID)) or found))
+    assert found == [Sample("s-0000", 0, 200, 1.25)] and asker.asked(UID)
+    # Seen long ago, and still the same: not handed on again
+    asked = len(server.queries)
+    until(lambda: len(server.queries) >= asked + 5)
+    assert asker.take(UID) == []
+
+
+def test_a_value_settles_though_its_series_is_gone_by_then(server: Server, asker: Asker) -> None:
+    server.finds("vector", *custom("1.5", 200))
+    asker.follow(UID, CustomQuery(QuerySpec(objective="x"), ()), interval=1.0, period=0.05)
+    until(lambda: len(server.queries) >= 3)
+    server.finds("vector")
+    found: list[Sample] = []
+    until(lambda: bool(found.extend(one.sample for one in asker.take(UID)) or found))
+    assert found == [Sample("s-0000", 0, 200, 1.5)]

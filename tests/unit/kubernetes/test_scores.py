@@ -80,8 +80,9 @@ def test_values_have_two_scrapes_to_come_unless_the_study_says_otherwise() -> No
     assert scores(ONE, {"patience": "5m"}).patience() == Patience(300.0)
     assert scores(ONE, {"whenMissing": "Wait"}).patience() == Patience(40.0, record_counts=False)
     own = {"query": {"objective": "x"}}
-    assert scores(ONE, own).patience() == Patience(40.0)
-    assert scores(ONE, {**own, "whenMissing": "Wait"}).patience() == Patience(40.0, False, comparable=False)
+    assert scores(ONE, own).patience() == Patience(60.0), "one scrape more, in which its value settles"
+    assert scores(ONE, own).linger_seconds() == 60 + DISCOVERY_SECONDS
+    assert scores(ONE, {**own, "whenMissing": "Wait"}).patience() == Patience(60.0, False, comparable=False)
 
 
 def test_nothing_is_given_up_before_prometheus_was_asked_at_all() -> None:

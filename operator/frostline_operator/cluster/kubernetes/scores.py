@@ -72,11 +72,17 @@ class Scores:
             return parse_duration(given)
         return self._settings.prometheus.interval_seconds if self.from_prometheus else _SCRAPE_SECONDS
 
+    @property
+    def _intervals(self) -> int:
+        """Scrapes in which a value has a fair chance to show; one more where it must settle."""
+        own = self._spec is not None and self._spec.metrics.query is not None
+        return INTERVALS + 1 if own else INTERVALS
+
     def linger_seconds(self) -> float:
         """How long a trainer stays up for its last values to be seen."""
         if not self.from_prometheus:
             return self._settings.linger_seconds
-        return INTERVALS * self.interval + DISCOVERY_SECONDS
+        return self._intervals * self.interval + DISCOVERY_SECONDS
 
     def patience(self) -> Patience | None:
         """How long values are waited for after a run's end; None where its record counts at once."""
@@ -91,7 +97,7 @@ class Scores:
 
     def _fair_seconds(self, metrics: MetricsSpec) -> float:
         """A value's fair chance to show once its run has ended."""
-        return INTERVALS * self.interval if metrics.patience is None else parse_duration(metrics.patience)
+        return self._intervals * self.interval if metrics.patience is None else parse_duration(metrics.patience)
 
     def collect(self, spec: HPOStudySpec, state: StudyState, now: float) -> None:
         """Take in what Prometheus has answered since the last call, and have it asked for what is open now."""

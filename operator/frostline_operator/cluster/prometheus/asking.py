@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from frostline_operator.cluster.prometheus.client import PrometheusClient, QueryError
 from frostline_operator.cluster.prometheus.forms import Form, Problem, Seen
+from frostline_operator.cluster.prometheus.settling import Key, Settling, key_of, same
 from frostline_operator.cluster.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -23,8 +24,6 @@ _MARGIN_INTERVALS = 4
 _LEAST_MARGIN_SECONDS = 60.0
 """A query looks back further than to the last answer: samples may arrive late, by remote write or a slow scrape."""
 _LONGEST_WINDOW_SECONDS = 86400.0
-
-Key = tuple[str | None, str, int, int]
 
 
 @dataclass
@@ -39,10 +38,16 @@ class _Study:
     busy: bool = False
     resting: bool = False
     failures: int = 0
+    first_answered_at: float | None = None
     answered_at: float | None = None
     known: dict[Key, Seen] = field(default_factory=dict)
+    settling: Settling = field(default_factory=Settling)
     new: list[Seen] = field(default_factory=list)
     problem: Problem | None = None
+
+    @property
+    def settle_seconds(self) -> float:
+        return self.interval if self.form.settles else 0.0
 
     def window(self, now: float, lookback: float) -> float:
         margin = max(_LEAST_MARGIN_SECONDS, _MARGIN_INTERVALS * self.interval)
@@ -120,10 +125,14 @@ class Asker:
             return found
 
     def asked(self, uid: str) -> bool:
-        """Whether a query for the study has been put, whatever came of it."""
+        """Whether the study was asked for, whatever came of it, and what was shown has had time to settle."""
         with self._lock:
             study = self._studies.get(uid)
-            return study is not None and (study.answered_at is not None or study.failures > 0)
+            if study is None or study.failures > 0:
+                return study is not None
+            if study.first_answered_at is None or study.answered_at is None:
+                return False
+            return study.answered_at - study.first_answered_at >= study.settle_seconds
 
     def problem(self, uid: str) -> Problem | None:
         """What is wrong with the last answer, None where nothing is."""
@@ -154,13 +163,15 @@ class Asker:
             self._failed(uid, study, Problem("Unreachable", f"asking failed: {error!r}"))
 
     def _answered(self, uid: str, study: _Study, began: float, seen: list[Seen], problem: Problem | None) -> None:
-        found = {(one.run, one.sample.trial, one.sample.rung, one.sample.tokens): one for one in seen}
+        found = {key_of(one): one for one in seen}
         with self._lock:
-            fresh = [one for key, one in found.items() if _news(study.known.get(key)) != _news(one)]
+            study.settling.put((one for key, one in found.items() if not same(study.known.get(key), one)), began)
+            fresh = study.settling.take(began, study.settle_seconds)
             changed = study.problem != problem
             study.known, study.problem = found, problem
             study.new += fresh
             study.answered_at, study.failures = began, 0
+            study.first_answered_at = began if study.first_answered_at is None else study.first_answered_at
             study.due, study.busy = time.monotonic() + study.period, False
         self.queries.add("Success" if problem is None else problem.reason)
         if fresh or changed:
@@ -178,8 +189,3 @@ class Asker:
         if changed:
             log.warning("Prometheus: %s", problem.message)
             self._woken(uid)
-
-
-def _news(seen: Seen | None) -> str:
-    """What makes a value another one, as text, in which NaN is like NaN; the training loss goes on changing."""
-    return "" if seen is None else f"{seen.sample.objective!r} {seen.finished}"

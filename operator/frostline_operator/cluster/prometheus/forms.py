@@ -13,7 +13,8 @@ The selector has the study's uid, which no other study ever has, and each series
 study, another namespace or an earlier attempt can be taken for this one's.
 
 **A query of one's own** is an instant vector, evaluated with the tokens in one query. Whoever writes it answers for
-objective and tokens belonging together; what can be checked of its form is checked, and said.
+objective and tokens belonging together; what can be checked of its form is checked, and said. Since they may still
+be of two scrapes, its values settle (`settling.py`) before they count.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from frostline_operator.api.metrics import QueryLabels, QuerySpec
 from frostline_operator.cluster.prometheus.client import Answer, Series
@@ -64,6 +65,10 @@ class Findings:
 class Form(Protocol):
     """What to ask, and how to read the answer."""
 
+    @property
+    def settles(self) -> bool:
+        """Whether a value counts only once it has stayed the same for a scrape interval."""
+
     def query(self, window: float) -> str:
         """The expression; `window` is how many seconds it looks back."""
 
@@ -76,6 +81,7 @@ class TrainerSeries:
     """The trainers' own series of one study."""
 
     study_uid: str
+    settles: ClassVar[bool] = False
 
     def query(self, window: float) -> str:
         """One range selector over all of them."""
@@ -116,6 +122,7 @@ class CustomQuery:
 
     spec: QuerySpec
     values: tuple[tuple[str, str], ...]
+    settles: ClassVar[bool] = True
 
     def query(self, window: float) -> str:
         """Objective and tokens in one query, so that both are of one moment; a label tells them apart."""
