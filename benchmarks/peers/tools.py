@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import random
-import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -227,24 +226,24 @@ def ray_search(session: Session, seed: int) -> None:
         def stop_all(self) -> bool:
             return session.spent >= session.budget
 
-    folder = tempfile.mkdtemp()
-    tune.Tuner(
-        trainable,
-        param_space={p["name"]: _ray_parameter(tune, p) for p in family.parameters},
-        tune_config=tune.TuneConfig(
-            metric="loss",
-            mode="min",
-            num_samples=-1,
-            max_concurrent_trials=1,
-            reuse_actors=True,
-            search_alg=tune.search.BasicVariantGenerator(max_concurrent=1, random_state=seed),
-            scheduler=tune.schedulers.ASHAScheduler(
-                time_attr="level", max_t=LEVELS, grace_period=1, reduction_factor=ETA
+    with tempfile.TemporaryDirectory() as folder:
+        tuner = tune.Tuner(
+            trainable,
+            param_space={p["name"]: _ray_parameter(tune, p) for p in family.parameters},
+            tune_config=tune.TuneConfig(
+                metric="loss",
+                mode="min",
+                num_samples=-1,
+                max_concurrent_trials=1,
+                reuse_actors=True,
+                search_alg=tune.search.BasicVariantGenerator(max_concurrent=1, random_state=seed),
+                scheduler=tune.schedulers.ASHAScheduler(
+                    time_attr="level", max_t=LEVELS, grace_period=1, reduction_factor=ETA
+                ),
             ),
-        ),
-        run_config=tune.RunConfig(stop=Spent(), callbacks=[Booking()], verbose=0, storage_path=folder),
-    ).fit()
-    shutil.rmtree(folder)
+            run_config=tune.RunConfig(stop=Spent(), callbacks=[Booking()], verbose=0, storage_path=folder),
+        )
+        tuner.fit()
 
 
 def _ray_parameter(tune: Any, parameter: dict[str, Any]) -> Any:

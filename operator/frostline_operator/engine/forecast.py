@@ -81,7 +81,9 @@ def forecast(seen: Observation, speeds: Mapping[str, float] | None = None) -> Fo
     tokens_only = 0.0
     for bracket in plan.brackets:
         rungs = plan.climbed(bracket)
-        for rung, size, tokens in cost.steps(profile, rungs, bracket.sizes, spec.promotion):
+        trainable = [rules.trainable(rung) for rung in rungs]
+        steps = cost.steps(profile, trainable, bracket.sizes, spec.promotion)
+        for rung, (_, size, tokens) in zip(rungs, steps, strict=True):
             rows.append(_rung(seen, rules, plan, bracket, rung, size, tokens, speeds or {}))
         whole = [replace(rung, layers=profile.layers) for rung in rungs]
         tokens_only += cost.full_flops(profile, cost.schedule_tokens(profile, whole, bracket.sizes, spec.promotion))

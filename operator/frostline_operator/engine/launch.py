@@ -60,7 +60,7 @@ class Launcher:
         self._state = state
         self._plan = plan
         self._rules = placement(seen, state)  # made of ended runs, which no decision of a tick changes
-        self._trainable = [self._rules.largest_layers(rung.layers) or rung.layers for rung in plan.rungs]
+        self._trainable = [self._rules.trainable(rung).layers for rung in plan.rungs]
         """Layers that each rung comes to in this cluster: asked once, not for each waiting trial."""
         self._speed = cost.Speed(state.runs.values())
         self._separating = [p.name for p in seen.spec.parameters if _separates(p)]
@@ -122,9 +122,12 @@ class Launcher:
         if trial.checkpoint is None:
             return 0, 0
         may = resumes if trial.checkpoint_rung in (None, trial.rung) else goes_on
-        if not may(self._spec.promotion, trial.checkpoint.layers, self._trainable[trial.rung]):
+        layers = trial.checkpoint.layers
+        # With `degrade` the small card that trained so few may be the one that is free again.
+        ahead = (self._trainable[trial.rung], *([layers] if self._rules.degrade else []))
+        if not any(may(self._spec.promotion, layers, now) for now in ahead):
             return 0, 0
-        return trial.checkpoint.tokens, trial.checkpoint.layers
+        return trial.checkpoint.tokens, layers
 
     def _batch_key(self, trial: Trial) -> str:
         return json.dumps({name: trial.assignment.get(name) for name in self._separating})

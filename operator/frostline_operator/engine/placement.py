@@ -7,8 +7,9 @@ large cards stay free for high rungs. Where no class fits, z becomes the largest
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from frostline_operator.engine.schedule import Rung
 from frostline_operator.engine.state import MemoryClass
 
 Need = Callable[[int, int, MemoryClass], int | None]
@@ -77,6 +78,10 @@ class Placement:
             if any(self.fits(memory_class, layers, 1) for memory_class in self.classes):
                 return layers
         return 0
+
+    def trainable(self, rung: Rung) -> Rung:
+        """The rung as this cluster can train it: with fewer layers where no device holds those it asks for."""
+        return replace(rung, layers=self.largest_layers(rung.layers) or rung.layers)
 
     def home(self, asked: int) -> MemoryClass | None:
         """The class that a run of `asked` layers belongs on: the smallest that holds the most of them; None if none."""

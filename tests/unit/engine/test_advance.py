@@ -278,6 +278,7 @@ def test_a_run_goes_on_from_what_its_layers_have_learnt_and_else_starts_over(pro
                 world.end_one()
         degraded = degraded or any(run.layers == 3 and run.rung < 2 for run in world.state.runs.values())
     assert degraded
+    assert (3, 3) in seen, "on the small card again"
     if promotion == "RestartOnThaw":
         assert (5, 5) in seen and all(before == now for before, now in seen)
     else:

@@ -6,7 +6,7 @@ import pytest
 
 from frostline_operator.engine.cost import run_flops
 from frostline_operator.engine.forecast import forecast
-from frostline_operator.engine.state import MemoryClass
+from frostline_operator.engine.state import MemoryClass, Observation, RunState, StudyState
 from frostline_operator.engine.summary import summarize
 
 from .world import PROFILE, Trouble, World, study
@@ -46,6 +46,18 @@ def test_an_undisturbed_study_costs_what_was_forecast() -> None:
     assert saved.full == pytest.approx(expected.full) == pytest.approx(8 * run_flops(PROFILE, 10, 800, 1))
     assert saved.tokens_only == pytest.approx(expected.tokens_only)
     assert saved.flops < saved.tokens_only < saved.full
+
+
+def test_rungs_that_come_to_the_same_layers_here_are_forecast_as_one_training() -> None:
+    world = World(study(), trouble=Trouble(capacity={"cpu": (5, 16)}), classes=(MemoryClass("cpu", 8, 1),))
+    state = world.play()
+    learnt = StudyState(runs={n: run for n, run in state.runs.items() if run.state is RunState.OUT_OF_MEMORY})
+    expected = forecast(Observation("s", world.spec, PROFILE, world.classes, learnt, 0.0))
+    [fifth, top] = expected.rungs[2:]
+    assert (fifth.layers, top.layers, top.asked_layers) == (5, 5, 10)
+    assert top.flops == run_flops(PROFILE, 5, 400, 1), "it goes on from 400 tokens"
+    started = [run for run in state.runs.values() if run.state is RunState.SUCCEEDED and run.rung == 3]
+    assert [(run.layers, run.start_tokens) for run in started] == [(5, 400)]
 
 
 def test_rungs_that_contradict_each_other_are_reported_as_untrusted() -> None:
