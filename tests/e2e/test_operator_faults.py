@@ -135,6 +135,26 @@ def test_a_run_on_a_spot_node_that_is_reclaimed_goes_on_from_where_it_was(studie
     assert first["charged"]["tokens"] + second["charged"]["tokens"] == 60000
 
 
+@pytest.mark.usefixtures("own_cluster")
+def test_a_run_whose_pod_vanishes_goes_on_from_its_last_checkpoint_on_the_way(
+    studies: Studies, checkpoints: Path
+) -> None:
+    """Removed by force, a pod leaves no record, and nobody but what holds the checkpoints knows how far it had come."""
+    spec = small(search={"trials": 1, "parallelism": 1}, fidelity={"samples": {"min": 60000, "max": 120000}})
+    studies.apply("calm", spec)
+    studies.complete("calm")
+    studies.apply("gone", {**spec, "checkpointInterval": "1s"})
+    studies.until("gone", "a checkpoint", lambda: bool(list(checkpoints.rglob("gone-*/gone-0000/rung-0-*/state.json"))))
+    studies.workloads.kubectl("delete", "pod", studies.running("gone")[0], "--force", "--grace-period=0")
+    studies.complete("gone")
+
+    assert studies.results("gone") == studies.results("calm")
+    [first, second] = [run for run in studies.runs("gone").values() if run["rung"] == 0]
+    assert (first["state"], second["state"]) == ("Lost", "Succeeded")
+    # Planned as if there were nothing to go on from, charged for what was left to do
+    assert second["start_tokens"] == 0 < second["charged"]["tokens"] < 60000
+
+
 def live_samples(studies: Studies, name: str) -> list[float]:
     """Samples that each running trainer has seen, from its metrics."""
     pods = [pod for pod in studies.pods(name) if pod["status"]["phase"] == "Running"]

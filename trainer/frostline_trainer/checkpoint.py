@@ -7,14 +7,18 @@ names the two tensor files that belong to it; it is written last, so a checkpoin
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from frostline_trainer.contract import RunSpec, TrialSpec
 from frostline_trainer.errors import StudyFault
+from frostline_trainer.logs import log
 from frostline_trainer.store import Store
 
 FORMAT = 1
@@ -69,9 +73,7 @@ def load_checkpoint(store: Store, folder: str) -> Checkpoint:
         StudyFault: there is none, or it is of another format.
     """
     try:
-        state = json.loads(store.read(f"{folder}/state.json"))
-        if state["format"] != FORMAT:
-            raise StudyFault(f"checkpoint: {folder} has format {state['format']}, this trainer reads {FORMAT}")
+        state = _state(store, folder)
         return Checkpoint(
             layers=state["layers"],
             step=state["step"],
@@ -85,6 +87,62 @@ def load_checkpoint(store: Store, folder: str) -> Checkpoint:
             f"trials.parent.path: no whole checkpoint in {folder} ({error!r}); was it removed, or is this not the "
             "volume it was written to?"
         ) from error
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a trial goes on from."""
+
+    folder: str
+    checkpoint: Checkpoint
+    own: bool
+    """It is its parent's; else an earlier attempt's at the same rung."""
+
+
+def start_of(store: Store, spec: RunSpec, trial: TrialSpec, at_most: int) -> Start | None:
+    """The furthest checkpoint that a trial can go on from, None where it starts afresh.
+
+    An earlier attempt's may be removed, replaced or half there while it is read, by an attempt that was given up and is
+    still alive; then the next best is taken.
+
+    Args:
+        store: where checkpoints are.
+        spec: the run.
+        trial: one of its trials.
+        at_most: tokens, beyond which an earlier attempt's checkpoint is of no use.
+
+    Raises:
+        StudyFault: the parent's cannot be read.
+    """
+    beyond = 0 if trial.parent is None else trial.parent.tokens
+    for tokens, folder in sorted(_found(store, spec.layers, trial.earlier), reverse=True):
+        if not beyond < tokens <= at_most:
+            continue
+        try:
+            return Start(folder, load_checkpoint(store, folder), own=False)
+        except (StudyFault, SafetensorError, OSError) as error:
+            log("checkpoint-not-usable", trial=trial.name, checkpoint=folder, error=str(error))
+    if trial.parent is None:
+        return None
+    return Start(trial.parent.path, load_checkpoint(store, trial.parent.path), own=True)
+
+
+def _found(store: Store, layers: int, folders: list[str]) -> Iterator[tuple[int, str]]:
+    """Those of the folders that hold a checkpoint of so many layers, with its tokens."""
+    for folder in folders:
+        try:
+            state = _state(store, folder)
+            if state["layers"] == layers:
+                yield int(state["tokens"]), folder
+        except (StudyFault, OSError, ValueError, KeyError):
+            continue  # most attempts leave none
+
+
+def _state(store: Store, folder: str) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads(store.read(f"{folder}/state.json"))
+    if state["format"] != FORMAT:
+        raise StudyFault(f"checkpoint: {folder} has format {state['format']}, this trainer reads {FORMAT}")
+    return state
 
 
 def _serialise(tensors: dict[str, Tensor]) -> bytes:

@@ -323,6 +323,9 @@ class TrialSpec(Section):
     """With this trial's hyperparameters already bound."""
     parent: CheckpointRef | None = None
     """Continue from here (promoted with the same layers or with Continue, or stopped); else start afresh."""
+    earlier: list[str] = Field(default_factory=list)
+    """Folders, relative to `RunSpec.checkpoint`, in which earlier attempts at this rung may have left a checkpoint on
+    the way without a record of it. The furthest of as many layers is gone on from, if it is further than the parent."""
 
 
 class RunSpec(Section):
@@ -351,6 +354,8 @@ class RunSpec(Section):
     where they would look at more tokens than the run trains on."""
     checkpoint: str
     """Folder or fsspec URL under which checkpoints are written; see `checkpoint_folder`."""
+    checkpoint_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Between two checkpoints on the way, for a run that is killed; without it there is one at the end only."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9090
     """0 lets the system choose; the port is then in the log's first line and in `metricsFile`."""
     metrics_file: str | None = None
@@ -401,6 +406,8 @@ class TrialResult(Section):
     objective: float | None = None
     """Last value of the study's metric; None where there is none. NaN and infinities travel as strings."""
     tokens: Annotated[int, Field(ge=0)] = 0
+    start_tokens: Annotated[int, Field(ge=0)] | None = None
+    """Tokens of the checkpoint that it went on from, where that is an earlier attempt's and not its parent's."""
     checkpoint: str | None = None
     """Relative to `RunSpec.checkpoint`; None where nothing was written."""
     checkpoint_bytes: Annotated[int, Field(ge=0)] = 0

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from frostline_trainer.checkpoint import Checkpoint, copy_into, load_checkpoint, save_checkpoint
+from frostline_trainer.checkpoint import Checkpoint, copy_into, save_checkpoint, start_of
 from frostline_trainer.contract import (
     DataSpec,
     Reason,
@@ -39,6 +39,7 @@ from frostline_trainer.memory.limit import no_longer_on_host, on_device, on_host
 from frostline_trainer.metrics import RunMetrics
 from frostline_trainer.network import ChainNetwork, Suffix
 from frostline_trainer.optim import load_optimizer_state, optimizer_state
+from frostline_trainer.saving import Interval
 from frostline_trainer.seeds import derive
 from frostline_trainer.store import Store
 from frostline_trainer.turns import Turns
@@ -62,17 +63,18 @@ class Trial:
         self.data: DataSpec = run.data
         self.layers: int = run.layers
         """z: how many units, counted from the output, this rung trains."""
-        self.start_tokens: int = spec.parent.tokens if spec.parent else 0
-        """Tokens (samples) seen in earlier rungs: where to go on in the data."""
+        start = start_of(place.store, run, spec, run.tokens - 1)
+        self.start_tokens: int = start.checkpoint.tokens if start else 0
+        """Tokens (samples) seen in earlier rungs and attempts: where to go on in the data."""
         self.tokens: int = run.tokens
         """Tokens (samples) to have seen at the end, the earlier ones included."""
         self.seed: int = run.seed
         """Of the study: the same for all its trials. Draw initial weights and the order of the data from it."""
         self.device: torch.device = device
-        self._run, self._spec, self._place = run, spec, place
+        self._run, self._place, self._start = run, place, start
         self._suffix: Suffix | None = None
         self._optimizer: Optimizer | None = None
-        self._saved = load_checkpoint(place.store, spec.parent.path) if spec.parent else None
+        self._interval = Interval(run.checkpoint_seconds)
         self._seen = self.start_tokens
         self._objective: float | None = None
 
@@ -102,8 +104,8 @@ class Trial:
         estimate_statistics(whole, [batch.to(self.device) for batch in statistics])
         split = network.split(self.layers)
         self._suffix = split.suffixes[0]
-        if self._saved is not None and self._spec.parent is not None:
-            copy_into(self._suffix.state(), self._saved.weights, self._spec.parent.path)
+        if self._start is not None:
+            copy_into(self._suffix.state(), self._start.checkpoint.weights, self._start.folder)
         self._suffix.train()
         return self._place.turns.share(split.prefix), self._suffix
 
@@ -115,15 +117,16 @@ class Trial:
         if self._suffix is None:
             raise StudyFault("entrypoint: call trial.freeze before trial.resume")
         self._optimizer = optimizer
-        if self._saved is not None:
-            load_optimizer_state(optimizer, self._suffix.trainable(), self._saved.optimizer)
+        if self._start is not None:
+            load_optimizer_state(optimizer, self._suffix.trainable(), self._start.checkpoint.optimizer)
         return optimizer
 
     def report(self, tokens: int, **metrics: float) -> None:
         """Say how many tokens (samples) have been seen, and, after an evaluation, what was measured.
 
-        Report the tokens alone after each step, and the metrics whenever there is an evaluation, the last one at
-        `trial.tokens`. A metric that is not finite ends the trial here.
+        Report the tokens alone after each step, its update done, since now and then a checkpoint is written here; and
+        the metrics whenever there is an evaluation, the last one at `trial.tokens`. A metric that is not finite ends
+        the trial here.
 
         Args:
             tokens: seen so far, the ones of earlier rungs included.
@@ -133,6 +136,9 @@ class Trial:
             StudyFault: the study's objective is missing.
         """
         self._seen = min(tokens, self.tokens)
+        if self._interval.due and self._suffix is not None and not self.should_stop:
+            with self._interval.writing():
+                self._save(self._suffix)
         if not metrics:
             return
         name = self._run.metric
@@ -157,11 +163,7 @@ class Trial:
     def _result(self, reason: Reason) -> TrialResult:
         folder, size = None, 0
         if reason != "Diverged" and self._suffix is not None:
-            folder = checkpoint_folder(self.name, self._run.rung, self._run.run)
-            state = optimizer_state(self._optimizer, self._suffix.trainable()) if self._optimizer else {}
-            checkpoint = Checkpoint(self.layers, 0, self._seen, self._suffix.state(), state)
-            with on_host():
-                size = save_checkpoint(self._place.store, folder, checkpoint)
+            folder, size = self._save(self._suffix)
         self._place.metrics.update(self.name, finished=reason != "Stopped")
         log("finished", trial=self.name, rung=self._run.rung, reason=reason, tokens=self._seen, checkpoint=folder)
         return TrialResult(
@@ -169,9 +171,17 @@ class Trial:
             reason=reason,
             objective=self._objective,
             tokens=self._seen,
+            start_tokens=self._start.checkpoint.tokens if self._start and not self._start.own else None,
             checkpoint=folder,
             checkpoint_bytes=size,
         )
+
+    def _save(self, suffix: Suffix) -> tuple[str, int]:
+        folder = checkpoint_folder(self.name, self._run.rung, self._run.run)
+        state = optimizer_state(self._optimizer, suffix.trainable()) if self._optimizer else {}
+        with on_host():
+            checkpoint = Checkpoint(self.layers, 0, self._seen, suffix.state(), state)
+            return folder, save_checkpoint(self._place.store, folder, checkpoint)
 
 
 def chain(model: nn.Module | Sequence[nn.Module]) -> ChainNetwork:

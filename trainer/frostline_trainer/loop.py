@@ -22,6 +22,7 @@ from frostline_trainer.metrics import RunMetrics
 from frostline_trainer.objective import Tally
 from frostline_trainer.pack import Pack
 from frostline_trainer.precision import autocast
+from frostline_trainer.saving import Interval
 from frostline_trainer.store import Store
 
 DIVERGENCE_STEPS = 25
@@ -46,6 +47,8 @@ def train(pack: Pack, store: Store, metrics: RunMetrics, stopped: Callable[[], b
     progress = Progress(pack, metrics)
     first = min(member.step for member in pack.members)
 
+    interval = Interval(pack.spec.checkpoint_seconds)
+
     for step in range(first, pack.last_step + 1):
         # Evaluations that are due after `step` steps, and trials that are over.
         ready = [m for m in pack.members if m.reason is None and m.step == step and step in due[m.spec.name]]
@@ -66,6 +69,13 @@ def train(pack: Pack, store: Store, metrics: RunMetrics, stopped: Callable[[], b
             continue
         advance(pack, step, active)
         progress.stepped(step, active)
+
+        # Against being killed without warning.
+        if interval.due and not stopped():
+            with interval.writing():
+                for member in pack.members:
+                    if member.reason is None:
+                        save(pack, store, member)
 
     for member in pack.members:
         if member.reason is None:
@@ -136,9 +146,7 @@ def finish(pack: Pack, store: Store, metrics: RunMetrics, member: Member) -> Tri
     folder: str | None = None
     size = 0
     if member.reason != "Diverged":
-        folder = checkpoint_folder(member.spec.name, pack.spec.rung, pack.spec.run)
-        with on_host():
-            size = save_checkpoint(store, folder, member.checkpoint(pack.spec.layers, tokens))
+        folder, size = save(pack, store, member)
     member.release()
     peak = torch.cuda.max_memory_allocated(pack.device) if pack.device.type == "cuda" else 0
     metrics.update(member.spec.name, finished=member.reason != "Stopped", memory_peak=peak)
@@ -151,9 +159,18 @@ def finish(pack: Pack, store: Store, metrics: RunMetrics, member: Member) -> Tri
         reason=member.reason,
         objective=member.objective,
         tokens=tokens,
+        start_tokens=member.start_tokens,
         checkpoint=folder,
         checkpoint_bytes=size,
     )
+
+
+def save(pack: Pack, store: Store, member: Member) -> tuple[str, int]:
+    """Write a trial's checkpoint as it stands, in place of the one before; its folder and bytes."""
+    folder = checkpoint_folder(member.spec.name, pack.spec.rung, pack.spec.run)
+    with on_host():
+        size = save_checkpoint(store, folder, member.checkpoint(pack.spec.layers, pack.tokens(member.step)))
+    return folder, size
 
 
 class Progress:

@@ -39,6 +39,8 @@ class Member:
         self.objective: float | None = None
         self.untied = False
         """Whether, at full z, input and output embeddings have become separate."""
+        self.start_tokens: int | None = None
+        """Tokens of an earlier attempt's checkpoint, where it went on from one."""
         self._seed, self._horizon, self._step_tokens = seed, horizon, step_tokens
         training = spec.training
         if training.dropout is not None:

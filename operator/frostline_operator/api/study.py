@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 from frostline_operator.api.checks import Sections, cross_problems
 from frostline_operator.api.metrics import MetricsSpec
 from frostline_operator.api.parameters import Parameter
+from frostline_operator.api.quantity import Duration
 from frostline_operator.api.search import (
     BudgetSpec,
     FidelitySpec,
@@ -54,6 +55,9 @@ class HPOStudySpec(Section):
     """RestartOnThaw: a promoted trial goes on from its checkpoint while it trains the same layers, and starts over at a
     rung that thaws more. Continue: it always goes on, which is cheaper, but ranks trials by layers that began late.
     Restart: it always starts over, as in the Frozen Layers paper."""
+    checkpoint_interval: Duration = "10m"
+    """How often a run writes checkpoints on the way, so that one that is killed without warning, such as with its node,
+    loses no more than that; rarer where writing would take more than a twentieth of the time."""
     trust: TrustSpec = Field(default_factory=TrustSpec)
     metrics: MetricsSpec = Field(default_factory=MetricsSpec)
     template: PodTemplate = Field(default_factory=PodTemplate)

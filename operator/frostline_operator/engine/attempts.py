@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from frostline_operator.engine.state import Run, RunState, StudyState, Trial
+from frostline_trainer.contract import checkpoint_folder
 
 MOST_LOST = 8
 """A run may be lost (killed, evicted, node gone) so often without being the trial's fault."""
@@ -40,6 +41,27 @@ def judge(state: StudyState, trial: Trial) -> Verdict:
         reason = lost[-1].message or "its run ended without a result"
         return Verdict(give_up=f"{len(lost)} attempts came to nothing; the last one: {reason}", run=lost[-1].name)
     return Verdict(solo=bool(faults) or len(lost) >= LOST_BEFORE_SOLO)
+
+
+def unrecorded(state: StudyState, trial: Trial, layers: int | None = None) -> list[str]:
+    """Folders in which attempts at a waiting trial's rung may have left checkpoints on the way that no record tells of.
+
+    Whether they did is known only to whoever looks into the store; killed runs tell nothing.
+
+    Args:
+        state: of the study.
+        trial: one that has no result at its rung.
+        layers: only of attempts that trained so many, the ones that can be gone on from.
+    """
+    if trial.outcome is not None or trial.result_at(trial.rung) is not None:
+        return []
+    known = None if trial.checkpoint is None else trial.checkpoint.path
+    folders = [
+        checkpoint_folder(trial.name, run.rung, run.name)
+        for run in state.runs_of(trial.index, trial.rung)
+        if not run.state.open and layers in (None, run.layers)
+    ]
+    return [folder for folder in folders if folder != known]
 
 
 def _came_to_nothing(run: Run) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from frostline_operator.engine.attempts import unrecorded
 from frostline_operator.engine.state import StudyState, Trial
 from frostline_trainer.contract import checkpoint_folder
 
@@ -20,9 +21,11 @@ def keeps_checkpoint(state: StudyState, trial: Trial) -> bool:
 def leftovers(state: StudyState) -> list[str]:
     """Folders of ended runs' checkpoints that can be removed, below the study's own; those removed before included.
 
-    A run that left no record may have left a checkpoint, so its folders are among them too.
+    A run that left no record may have left a checkpoint: its folders are among them once no trial may go on from it.
     """
     kept = {t.checkpoint.path for t in state.trials.values() if t.checkpoint and keeps_checkpoint(state, t)}
+    if state.finished is None:
+        kept.update(folder for trial in state.trials.values() for folder in unrecorded(state, trial))
     made = (
         checkpoint_folder(state.trials[index].name, run.rung, run.name)
         for run in state.runs.values()

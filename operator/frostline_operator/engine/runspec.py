@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from frostline_operator.api.bindings import bind
-from frostline_operator.api.quantity import parse_bytes
+from frostline_operator.api.quantity import parse_bytes, parse_duration
 from frostline_operator.api.study import HPOStudySpec
+from frostline_operator.engine.attempts import unrecorded
 from frostline_operator.engine.plan import Plan
 from frostline_operator.engine.state import Run, StudyState
 from frostline_trainer.contract import CheckpointRef, RunSpec, TrialSpec
@@ -45,6 +46,7 @@ def run_spec(
         metric=spec.objective.metric,
         seed=spec.search.seed,
         checkpoint=checkpoint,
+        checkpoint_seconds=parse_duration(spec.checkpoint_interval),
         metrics_port=metrics_port,
         metrics_file=metrics_file,
         linger_seconds=linger_seconds,
@@ -61,6 +63,7 @@ def _trial(spec: HPOStudySpec, state: StudyState, run: Run, index: int) -> Trial
         hyperparameters=trial.assignment,
         training=bind(spec, trial.assignment).training,
         parent=_parent(trial.checkpoint, run),
+        earlier=unrecorded(state, trial, run.layers),
     )
 
 

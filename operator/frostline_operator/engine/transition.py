@@ -119,13 +119,15 @@ def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = Non
         state.update_run(run.name, state=how, charged=lost, message=ended.message)
         return
     by_name = {trial.name: trial for trial in result.trials}
-    trained = 0
+    trained = spared = 0
     held: list[Recorded] = []
     for index in run.trials:
         outcome = by_name.get(state.trials[index].name)
         if outcome is None:
             continue
-        trained += max(0, outcome.tokens - run.start_tokens)
+        start = run.start_tokens if outcome.start_tokens is None else outcome.start_tokens
+        trained += max(0, outcome.tokens - start)
+        spared += max(0, start - run.start_tokens)
         _keep_checkpoint(state, run, result, index, outcome)
         if state.trials[index].result_at(run.rung) is not None or result.layers != run.layers:
             continue
@@ -134,6 +136,7 @@ def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = Non
         else:
             _book_trial(state, run, index, outcome)
     seconds = max(result.seconds, 0.0)
+    planned = len(run.trials) * (run.tokens - run.start_tokens)
     how = _ENDED_BY[result.exit_code]
     state.update_run(
         run.name,
@@ -145,6 +148,7 @@ def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = Non
         device=result.device,
         seconds=seconds,
         train_seconds=result.train_seconds,
+        flops=run.flops * (1 - spared / planned) if planned else run.flops,
         message=result.message or ended.message,
     )
 

@@ -80,6 +80,7 @@ def _samples(folder: Path, run: str) -> list[tuple[str, int, float]]:
 def test_kill_9_of_the_command_and_of_trainers_at_random_moments_changes_nothing(
     study: Study, write: Callable[[Study], Path], tmp_path: Path
 ) -> None:
+    study["spec"]["checkpointInterval"] = "1s"
     manifest = write(study)
     calm, rough = tmp_path / "calm", tmp_path / "rough"
     assert frostline("run", manifest, "--dir", calm).returncode == 0
@@ -195,10 +196,14 @@ def test_a_folder_is_not_mixed_up_with_another_study(
     folder = tmp_path / "out"
     study["spec"]["search"]["trials"] = 1
     assert frostline("run", write(study), "--dir", folder).returncode == 0
+    study["spec"] |= {"priority": 5, "checkpointInterval": "1m"}
+    study["spec"]["search"]["parallelism"] = 1
+    assert frostline("run", write(study), "--dir", folder).returncode == 0
     study["spec"]["training"]["batchSize"] = 64
+    study["spec"]["search"]["trials"] = 2
     refused = frostline("run", write(study), "--dir", folder)
     assert refused.returncode == 2
-    assert "differs in spec.training" in refused.stderr
+    assert "differs in spec.training, spec.search.trials;" in refused.stderr
 
 
 def test_a_study_at_fault_fails_with_the_trainers_own_words(

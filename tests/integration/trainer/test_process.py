@@ -107,6 +107,36 @@ def test_sigterm_checkpoints_every_trial_and_exits_143_and_the_run_goes_on(tmp_p
     assert {t.tokens for t in result(tmp_path).trials} == {found.trials[0].tokens + 256}
 
 
+def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint_on_the_way(tmp_path: Path) -> None:
+    # On the way: at once, and then as often as writing may take its share of the time
+    long = document(tmp_path, tokens=10**6, horizon=10**6, checkpointSeconds=0.001)
+    process = start(tmp_path, long)
+    states = [tmp_path / "checkpoints" / name / "rung-0-0" / "state.json" for name in ("a", "b")]
+    wait_for(lambda: all(state.exists() for state in states))
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "result.json").exists()
+    seen = [json.loads(state.read_text())["tokens"] for state in states]
+    for trial in long["trials"]:
+        trial["earlier"] = [f"{trial['name']}/rung-0-0"]
+
+    tokens = max(seen) + 256
+    again = start(tmp_path, {**long, "run": "run-1", "tokens": tokens})
+    output = again.communicate(timeout=60)[0]
+    assert again.returncode == 0, output
+    gone_on = result(tmp_path).trials
+    assert [t.start_tokens for t in gone_on] == seen and min(seen) > 0
+    for trial in long["trials"]:
+        trial["earlier"] = []
+    calm = start(tmp_path, {**long, "run": "run-2", "tokens": tokens, "checkpointSeconds": None})
+    assert calm.communicate(timeout=60) and calm.returncode == 0
+    undisturbed = result(tmp_path).trials
+    assert [t.objective for t in gone_on] == [t.objective for t in undisturbed]
+    for one, other in zip(gone_on, undisturbed, strict=True):
+        [mine], [theirs] = [(tmp_path / "checkpoints" / str(t.checkpoint)).glob("weights-*") for t in (one, other)]
+        assert mine.read_bytes() == theirs.read_bytes()
+
+
 def test_too_little_memory_exits_42_and_says_with_how_many_layers(tmp_path: Path) -> None:
     process = start(tmp_path, document(tmp_path, memoryLimit=200_000))
     output = process.communicate(timeout=60)[0]

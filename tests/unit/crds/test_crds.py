@@ -16,7 +16,7 @@ from frostline_operator.crds.rules import IMMUTABLE, IMMUTABLE_SEARCH
 from frostline_operator.crds.schema import structural
 
 ROOT = Path(__file__).parents[3]
-MAY_CHANGE = {"suspend", "search", "budget", "trust", "metrics", "template", "priority"}
+MAY_CHANGE = {"suspend", "search", "budget", "trust", "metrics", "template", "priority", "checkpointInterval"}
 
 
 def test_the_files_are_up_to_date() -> None:

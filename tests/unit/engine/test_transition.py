@@ -179,3 +179,14 @@ def test_a_trial_for_which_nothing_counts_is_left_without_a_result() -> None:
     settle(state, RunEnded("r", result(completed("s-0", 1.5)), 31.0), 50.0)
     book(state, "r", [Decision(0, None, None)])
     assert state.runs["r"].state is RunState.SUCCEEDED and state.trials[0].waiting
+
+
+def test_a_trial_that_went_on_from_a_lost_attempt_is_charged_for_what_was_left() -> None:
+    state = started()
+    from_halfway = completed("s-0", 1.5).model_copy(update={"start_tokens": 150})
+    settle(state, RunEnded("r", result(from_halfway, completed("s-1", 2.5)), 31.0))
+    run = state.runs["r"]
+    assert run.charged.tokens == 50 + 100
+    # Of 200 tokens that were planned 50 were spared, so that the speed learnt from it is not too high
+    assert run.flops == 1e6 * 0.75
+    assert state.trials[0].results[0].tokens == 200

@@ -7,9 +7,9 @@ import pytest
 
 from frostline_operator.api.status import HPOStudyStatus
 from frostline_operator.api.trial import HPOTrial, HPOTrialStatus
+from frostline_operator.cluster.fixed import changed_sections, fixed_part
 from frostline_operator.cluster.kubernetes.api import EVENTS, TRIALS, Api, ApiError
 from frostline_operator.cluster.kubernetes.events import Recorder
-from frostline_operator.cluster.kubernetes.fixed import changed_sections, fixed_part
 from frostline_operator.cluster.kubernetes.jobs import StudyRef
 from frostline_operator.cluster.kubernetes.status import Conditions, budget_lines, study_status
 from frostline_operator.cluster.kubernetes.trials import TrialWriter

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from frostline_trainer import saving
 from frostline_trainer.contract import RunSpec, TrialResult
 from frostline_trainer.loop import train
 from frostline_trainer.metrics import RunMetrics
@@ -89,6 +90,13 @@ def evaluate(spec: RunSpec, stopped: Callable[[], bool] = lambda: False) -> dict
         return {result.name: result for result in train(pack, store, RunMetrics(spec, spec.layers), stopped)}
     finally:
         pack.batches.close()
+
+
+@pytest.fixture
+def saving_each_step(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """What makes a run write checkpoints after each step, whatever share of its time that takes."""
+    monkeypatch.setattr(saving, "LARGEST_SHARE", 1.0)
+    return {"checkpointSeconds": 1e-9}
 
 
 def saved(folder: Path, result: TrialResult) -> dict[str, bytes]:

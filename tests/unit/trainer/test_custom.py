@@ -83,6 +83,7 @@ def run(
         "study": "s", "studyUid": "u", "run": "r", "rung": more.get("rung", 0), "layers": z, "tokens": tokens,
         "horizon": 160, "trials": trials, "model": {"family": "Custom", "entrypoint": f"{__name__}:{function}"},
         "data": {"kind": "None"}, "checkpoint": str(folder), "metric": "loss", "seed": 3,
+        **more.get("document", {}),
     }  # fmt: skip
     spec = RunSpec.model_validate_json(json.dumps(document))
     results = run_custom(
@@ -176,3 +177,39 @@ def test_the_example_trains_and_is_short(tmp_path: Path, monkeypatch: pytest.Mon
     spec = RunSpec.model_validate_json(json.dumps(document))
     results = run_custom(spec, torch.device("cpu"), Store(str(tmp_path)), RunMetrics(spec, 2), lambda: False)
     assert all(r.reason == "Completed" and r.objective is not None and r.objective > 0.7 for r in results)
+
+
+def fragile(trial: Trial) -> None:
+    """Fails halfway the first time."""
+    until(trial, 40 if trial.start_tokens == 0 else trial.tokens)
+
+
+def until(trial: Trial, end: int) -> None:
+    prefix, suffix = trial.freeze([nn.Linear(8, 8), nn.Linear(8, 3)])
+    optimizer = trial.resume(torch.optim.AdamW(suffix.parameters(), lr=0.01))
+    x, y = torch.eye(8), torch.arange(8) % 3
+    for seen in range(trial.start_tokens + 8, trial.tokens + 8, 8):
+        if seen > end:
+            raise MemoryError
+        loss = nn.functional.cross_entropy(suffix(prefix(x)), y)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        trial.report(tokens=seen)
+    trial.report(tokens=trial.tokens, loss=loss.item())
+
+
+def test_a_custom_trial_whose_run_came_to_nothing_goes_on_from_its_last_checkpoint(
+    tmp_path: Path, saving_each_step: dict[str, float]
+) -> None:
+    calm = run("steady", {"a": {}}, tmp_path / "calm")["a"]
+    with pytest.raises(MemoryError):
+        run("fragile", {"a": {}}, tmp_path, document=saving_each_step)
+    earlier = {"earlier": ["a/rung-0-r"]}
+    again = run("fragile", {"a": {}}, tmp_path, a=earlier, document={"run": "r-1"})["a"]
+    assert (again.start_tokens, again.tokens, again.objective) == (40, 80, calm.objective)
+    assert weights(tmp_path, again) == weights(tmp_path / "calm", calm)
+
+
+def steady(trial: Trial) -> None:
+    until(trial, trial.tokens)

@@ -7,9 +7,9 @@ import json
 from frostline_operator.api.loader import PRICES, validate_study
 from frostline_operator.api.problems import StudyError
 from frostline_operator.api.study import HPOStudySpec
+from frostline_operator.cluster.fixed import changed_sections, fixed_part
 from frostline_operator.cluster.kubernetes import names
 from frostline_operator.cluster.kubernetes.api import Manifest
-from frostline_operator.cluster.kubernetes.fixed import changed_sections, fixed_part
 from frostline_operator.cluster.kubernetes.jobs import pod_template
 from frostline_operator.cluster.kubernetes.journal import Journal
 from frostline_operator.cluster.kubernetes.settings import OperatorSettings, StudyDefaults

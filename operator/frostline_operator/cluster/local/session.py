@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from frostline_operator.api.loader import validate_study
 from frostline_operator.api.study import HPOStudy
+from frostline_operator.cluster.fixed import changed_sections, fixed_part
 from frostline_operator.cluster.local import devices, processes
 from frostline_operator.cluster.local.cluster import LocalCluster
 from frostline_operator.cluster.local.devices import Device
@@ -23,9 +23,6 @@ from frostline_operator.cluster.loop import StudyLoop
 from frostline_operator.engine.profiling import profile_document
 from frostline_operator.engine.state import Observation
 from frostline_trainer.contract import ModelProfile
-
-MAY_CHANGE = ("suspend", "budget", "metrics", "trust", "template")
-"""Sections of a spec that may be edited between two commands on the same folder; of `search`, parallelism too."""
 
 
 class SessionError(Exception):
@@ -107,10 +104,12 @@ def _claim(study: HPOStudy, store: SqliteStore, folder: Path) -> bool:
     document = study.model_dump(mode="json", by_alias=True, exclude_unset=True)
     known = store.fact("manifest")
     if known is not None:
-        changed = _difference(json.loads(known), document)
+        before = HPOStudy.model_validate_json(known)
+        renamed = ["metadata.name"] if before.metadata.name != study.metadata.name else []
+        changed = renamed + changed_sections(fixed_part(before.spec), study.spec)
         if changed:
             raise SessionError(
-                f"{folder} holds the study {json.loads(known)['metadata']['name']!r}, which differs in "
+                f"{folder} holds the study {before.metadata.name!r}, which differs in "
                 f"{', '.join(changed)}; results of different studies cannot be mixed. Give another --dir, or undo the "
                 "change"
             )
@@ -118,20 +117,6 @@ def _claim(study: HPOStudy, store: SqliteStore, folder: Path) -> bool:
     if store.fact("uid") is None:
         store.set_fact("uid", str(uuid.uuid4()))
     return known is not None
-
-
-def _difference(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Names of the parts that differ although they must not."""
-    found = ["metadata.name"] if before["metadata"]["name"] != after["metadata"]["name"] else []
-    old, new = _fixed(before["spec"]), _fixed(after["spec"])
-    return found + [f"spec.{name}" for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
-
-
-def _fixed(spec: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in spec.items() if name not in MAY_CHANGE}
-    if "search" in kept:
-        kept["search"] = {name: value for name, value in kept["search"].items() if name != "parallelism"}
-    return kept
 
 
 def _profile(study: HPOStudy, store: SqliteStore, memory: Memory, code: Path) -> ModelProfile:

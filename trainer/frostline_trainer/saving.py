@@ -1,0 +1,43 @@
+"""When a run writes checkpoints on the way, so that one that is killed without warning does not begin again."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+
+from frostline_trainer.logs import log
+
+LARGEST_SHARE = 0.05
+"""Of a run's time that writing them may take: large suffixes, many trials or slow storage make them rarer."""
+
+
+class Interval:
+    """Tells when the next checkpoint on the way is due.
+
+    Args:
+        seconds: between the end of one and the beginning of the next; None for never.
+        clock: seconds, of which only differences are used.
+    """
+
+    def __init__(self, seconds: float | None, clock: Callable[[], float] = time.monotonic):
+        self._seconds = math.inf if seconds is None else seconds
+        self._clock = clock
+        self._due = clock() + self._seconds
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time."""
+        return self._clock() >= self._due
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Write within this. Failing to is no reason to lose what is trained: it is said, and tried again later."""
+        began = self._clock()
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - every kind of storage has errors of its own
+            log("checkpoint-not-written", error=f"{type(error).__name__}: {error}")
+        ended = self._clock()
+        self._due = ended + max(self._seconds, (ended - began) * (1 / LARGEST_SHARE - 1))
