@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import os
 import random
 import re
+import signal
 import time
 import urllib.request
 from pathlib import Path
@@ -136,23 +138,35 @@ def test_a_run_on_a_spot_node_that_is_reclaimed_goes_on_from_where_it_was(studie
 
 
 @pytest.mark.usefixtures("own_cluster")
-def test_a_run_whose_pod_vanishes_goes_on_from_its_last_checkpoint_on_the_way(
-    studies: Studies, checkpoints: Path
-) -> None:
-    """Removed by force, a pod leaves no record, and nobody but what holds the checkpoints knows how far it had come."""
+def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint_on_the_way(studies: Studies, checkpoints: Path) -> None:
+    """It leaves no record, and nobody but what holds the checkpoints knows how far it had come."""
     spec = small(search={"trials": 1, "parallelism": 1}, fidelity={"samples": {"min": 60000, "max": 120000}})
     studies.apply("calm", spec)
     studies.complete("calm")
     studies.apply("gone", {**spec, "checkpointInterval": "1s"})
-    studies.until("gone", "a checkpoint", lambda: bool(list(checkpoints.rglob("gone-*/gone-0000/rung-0-*/state.json"))))
-    studies.workloads.kubectl("delete", "pod", studies.running("gone")[0], "--force", "--grace-period=0")
+    saved = "gone-*/gone-0000/rung-0-*/state.json"
+    studies.until("gone", "a checkpoint", lambda: any(checkpoints.rglob(saved)))
+    [trainer] = trainers("gone-b0-r0-000")
+    os.kill(trainer, signal.SIGKILL)
     studies.complete("gone")
 
     assert studies.results("gone") == studies.results("calm")
     [first, second] = [run for run in studies.runs("gone").values() if run["rung"] == 0]
     assert (first["state"], second["state"]) == ("Lost", "Succeeded")
-    # Planned as if there were nothing to go on from, charged for what was left to do
-    assert second["start_tokens"] == 0 < second["charged"]["tokens"] < 60000
+    assert second["start_tokens"] == 0 and not second.get("flops"), "it took up what nobody had a record of"
+    # What was not seen of the first is charged with the second
+    assert 60000 <= first["charged"].get("tokens", 0) + second["charged"]["tokens"] < 120000
+
+
+def trainers(run: str) -> list[int]:
+    """Process numbers of a run's trainers on this machine, which runs the nodes."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            trains = b"frostline_trainer" in (process / "cmdline").read_bytes()
+            if trains and f'"run":"{run}"'.encode() in (process / "environ").read_bytes():
+                found.append(int(process.name))
+    return found
 
 
 def live_samples(studies: Studies, name: str) -> list[float]:

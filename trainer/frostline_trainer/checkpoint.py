@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -39,8 +38,8 @@ class Checkpoint:
     """Small further state: the gradient scaler's, whether the head was untied, a custom entrypoint's own."""
 
 
-def save_checkpoint(store: Store, folder: str, checkpoint: Checkpoint) -> int:
-    """Write a checkpoint into a folder of the store and return its size in bytes."""
+def save_checkpoint(store: Store, folder: str, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint into a folder of the store, in place of the one that is there."""
     files = {
         f"weights-{checkpoint.step}.safetensors": _serialise(checkpoint.weights),
         f"optimizer-{checkpoint.step}.safetensors": _serialise(checkpoint.optimizer),
@@ -58,12 +57,10 @@ def save_checkpoint(store: Store, folder: str, checkpoint: Checkpoint) -> int:
         "optimizer": optimizer,
         "extra": checkpoint.extra,
     }
-    text = json.dumps(state, indent=1).encode()
-    store.write(f"{folder}/state.json", text)
+    store.write(f"{folder}/state.json", json.dumps(state, indent=1).encode())
     for name in before:
         if name.endswith(".safetensors") and name not in files:
             store.remove(f"{folder}/{name}")
-    return sum(map(len, files.values())) + len(text)
 
 
 def load_checkpoint(store: Store, folder: str) -> Checkpoint:
@@ -119,12 +116,17 @@ def start_of(store: Store, spec: RunSpec, trial: TrialSpec, at_most: int) -> Sta
         if not beyond < tokens <= at_most:
             continue
         try:
-            return Start(folder, load_checkpoint(store, folder), own=False)
-        except (StudyFault, SafetensorError, OSError) as error:
-            log("checkpoint-not-usable", trial=trial.name, checkpoint=folder, error=str(error))
+            return _going_on(trial, Start(folder, load_checkpoint(store, folder), own=False))
+        except Exception as error:  # noqa: BLE001 - every kind of storage has errors of its own
+            log("checkpoint-not-usable", trial=trial.name, checkpoint=folder, error=f"{type(error).__name__}: {error}")
     if trial.parent is None:
         return None
-    return Start(trial.parent.path, load_checkpoint(store, trial.parent.path), own=True)
+    return _going_on(trial, Start(trial.parent.path, load_checkpoint(store, trial.parent.path), own=True))
+
+
+def _going_on(trial: TrialSpec, start: Start) -> Start:
+    log("goes-on", trial=trial.name, checkpoint=start.folder, tokens=start.checkpoint.tokens)
+    return start
 
 
 def _found(store: Store, layers: int, folders: list[str]) -> Iterator[tuple[int, str]]:
@@ -134,8 +136,10 @@ def _found(store: Store, layers: int, folders: list[str]) -> Iterator[tuple[int,
             state = _state(store, folder)
             if state["layers"] == layers:
                 yield int(state["tokens"]), folder
-        except (StudyFault, OSError, ValueError, KeyError):
+        except FileNotFoundError:
             continue  # most attempts leave none
+        except Exception as error:  # noqa: BLE001
+            log("checkpoint-not-usable", checkpoint=folder, error=f"{type(error).__name__}: {error}")
 
 
 def _state(store: Store, folder: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ TERMINATION_LOG = "/dev/termination-log"
 RESULT_LIMIT_BYTES = 4096
 """Kubernetes truncates a termination message at 4096 bytes; a truncated JSON document is no document."""
 MAX_TRIALS_PER_RUN = 16
-"""So many trial results fit `RESULT_LIMIT_BYTES` with names of 63 characters."""
+"""So many trial results fit `RESULT_LIMIT_BYTES` with the longest names that a study can have."""
 PROFILE_LIMIT_BYTES = 4096
 """A memory profile lives in an object's status or annotation, so it is kept as small as a result."""
 
@@ -410,7 +410,6 @@ class TrialResult(Section):
     """Tokens of the checkpoint that it went on from, where that is an earlier attempt's and not its parent's."""
     checkpoint: str | None = None
     """Relative to `RunSpec.checkpoint`; None where nothing was written."""
-    checkpoint_bytes: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("objective", mode="before")
     @classmethod

@@ -39,7 +39,7 @@ from frostline_trainer.memory.limit import no_longer_on_host, on_device, on_host
 from frostline_trainer.metrics import RunMetrics
 from frostline_trainer.network import ChainNetwork, Suffix
 from frostline_trainer.optim import load_optimizer_state, optimizer_state
-from frostline_trainer.saving import Interval
+from frostline_trainer.saving import LARGEST_SHARE, Interval
 from frostline_trainer.seeds import derive
 from frostline_trainer.store import Store
 from frostline_trainer.turns import Turns
@@ -74,8 +74,9 @@ class Trial:
         self._run, self._place, self._start = run, place, start
         self._suffix: Suffix | None = None
         self._optimizer: Optimizer | None = None
-        self._interval = Interval(run.checkpoint_seconds)
+        self._interval = Interval(run.checkpoint_seconds, LARGEST_SHARE / len(run.trials))
         self._seen = self.start_tokens
+        place.metrics.update(self.name, tokens=self._seen)
         self._objective: float | None = None
 
     def freeze(
@@ -92,7 +93,7 @@ class Trial:
         Returns:
             (prefix, suffix). `prefix(x)` gives the features at the cut, without autograd; with several trials in a
             run it is computed once for all of them. `suffix(features)` gives the logits; optimise its parameters. It
-            already holds what the trial has learnt in earlier rungs.
+            already holds what the trial has learnt in earlier rungs and attempts.
 
         Raises:
             StudyFault: there are fewer units than layers to train, or the model cannot be cut.
@@ -110,7 +111,7 @@ class Trial:
         return self._place.turns.share(split.prefix), self._suffix
 
     def resume(self, optimizer: Optimizer) -> Optimizer:
-        """Give the optimizer the state it had in the rung before; parameters thawed since start afresh.
+        """Give the optimizer the state it had in the rung or attempt before; parameters thawed since start afresh.
 
         The same optimizer's state is written to this rung's checkpoint.
         """
@@ -129,14 +130,14 @@ class Trial:
         the trial here.
 
         Args:
-            tokens: seen so far, the ones of earlier rungs included.
+            tokens: seen so far, the ones of earlier rungs and attempts included.
             metrics: by name; the study's objective must be among them if any are given.
 
         Raises:
             StudyFault: the study's objective is missing.
         """
         self._seen = min(tokens, self.tokens)
-        if self._interval.due and self._suffix is not None and not self.should_stop:
+        if self._interval.due and self._suffix is not None and self._seen < self.tokens and not self.should_stop:
             with self._interval.writing():
                 self._save(self._suffix)
         if not metrics:
@@ -161,9 +162,9 @@ class Trial:
         return self._place.stopped()
 
     def _result(self, reason: Reason) -> TrialResult:
-        folder, size = None, 0
+        folder = None
         if reason != "Diverged" and self._suffix is not None:
-            folder, size = self._save(self._suffix)
+            folder = self._save(self._suffix)
         self._place.metrics.update(self.name, finished=reason != "Stopped")
         log("finished", trial=self.name, rung=self._run.rung, reason=reason, tokens=self._seen, checkpoint=folder)
         return TrialResult(
@@ -173,15 +174,16 @@ class Trial:
             tokens=self._seen,
             start_tokens=self._start.checkpoint.tokens if self._start and not self._start.own else None,
             checkpoint=folder,
-            checkpoint_bytes=size,
         )
 
-    def _save(self, suffix: Suffix) -> tuple[str, int]:
+    def _save(self, suffix: Suffix) -> str:
         folder = checkpoint_folder(self.name, self._run.rung, self._run.run)
-        state = optimizer_state(self._optimizer, suffix.trainable()) if self._optimizer else {}
         with on_host():
-            checkpoint = Checkpoint(self.layers, 0, self._seen, suffix.state(), state)
-            return folder, save_checkpoint(self._place.store, folder, checkpoint)
+            state = optimizer_state(self._optimizer, suffix.trainable()) if self._optimizer else {}
+            # Nobody here counts steps; tokens tell its files from those of the one before as well
+            checkpoint = Checkpoint(self.layers, self._seen, self._seen, suffix.state(), state)
+            save_checkpoint(self._place.store, folder, checkpoint)
+        return folder
 
 
 def chain(model: nn.Module | Sequence[nn.Module]) -> ChainNetwork:

@@ -45,6 +45,8 @@ def train(pack: Pack, store: Store, metrics: RunMetrics, stopped: Callable[[], b
     due = {member.spec.name: evaluation_steps(member.step, pack.last_step, pack.evaluations) for member in pack.members}
     results: dict[str, TrialResult] = {}
     progress = Progress(pack, metrics)
+    for member in pack.members:
+        metrics.update(member.spec.name, tokens=pack.tokens(member.step), step=member.step)
     first = min(member.step for member in pack.members)
 
     interval = Interval(pack.spec.checkpoint_seconds)
@@ -74,7 +76,7 @@ def train(pack: Pack, store: Store, metrics: RunMetrics, stopped: Callable[[], b
         if interval.due and not stopped():
             with interval.writing():
                 for member in pack.members:
-                    if member.reason is None:
+                    if member.reason is None and not stopped():
                         save(pack, store, member)
 
     for member in pack.members:
@@ -144,15 +146,14 @@ def finish(pack: Pack, store: Store, metrics: RunMetrics, member: Member) -> Tri
     assert member.reason is not None
     tokens = pack.tokens(member.step)
     folder: str | None = None
-    size = 0
     if member.reason != "Diverged":
-        folder, size = save(pack, store, member)
+        folder = save(pack, store, member)
     member.release()
     peak = torch.cuda.max_memory_allocated(pack.device) if pack.device.type == "cuda" else 0
     metrics.update(member.spec.name, finished=member.reason != "Stopped", memory_peak=peak)
     log(
         "finished", trial=member.spec.name, rung=pack.spec.rung, reason=member.reason, tokens=tokens,
-        objective=member.objective, checkpoint=folder, checkpoint_bytes=size,
+        objective=member.objective, checkpoint=folder,
     )  # fmt: skip
     return TrialResult(
         name=member.spec.name,
@@ -161,16 +162,17 @@ def finish(pack: Pack, store: Store, metrics: RunMetrics, member: Member) -> Tri
         tokens=tokens,
         start_tokens=member.start_tokens,
         checkpoint=folder,
-        checkpoint_bytes=size,
     )
 
 
-def save(pack: Pack, store: Store, member: Member) -> tuple[str, int]:
-    """Write a trial's checkpoint as it stands, in place of the one before; its folder and bytes."""
+def save(pack: Pack, store: Store, member: Member) -> str:
+    """Write a trial's checkpoint as it stands, in place of the one before, unless it is there; its folder."""
     folder = checkpoint_folder(member.spec.name, pack.spec.rung, pack.spec.run)
-    with on_host():
-        size = save_checkpoint(store, folder, member.checkpoint(pack.spec.layers, pack.tokens(member.step)))
-    return folder, size
+    if member.saved_step != member.step:
+        with on_host():
+            save_checkpoint(store, folder, member.checkpoint(pack.spec.layers, pack.tokens(member.step)))
+        member.saved_step = member.step
+    return folder
 
 
 class Progress:

@@ -39,6 +39,8 @@ class Member:
         self.objective: float | None = None
         self.untied = False
         """Whether, at full z, input and output embeddings have become separate."""
+        self.saved_step: int | None = None
+        """Step of the checkpoint that this run has written of it."""
         self.start_tokens: int | None = None
         """Tokens of an earlier attempt's checkpoint, where it went on from one."""
         self._seed, self._horizon, self._step_tokens = seed, horizon, step_tokens

@@ -18,13 +18,17 @@ class Interval:
 
     Args:
         seconds: between the end of one and the beginning of the next; None for never.
+        share: of the time that writing may take, less than `LARGEST_SHARE` where several take turns.
         clock: seconds, of which only differences are used.
     """
 
-    def __init__(self, seconds: float | None, clock: Callable[[], float] = time.monotonic):
-        self._seconds = math.inf if seconds is None else seconds
+    def __init__(
+        self, seconds: float | None, share: float = LARGEST_SHARE, clock: Callable[[], float] = time.monotonic
+    ):
+        self.seconds = math.inf if seconds is None else seconds
+        self.share = share
         self._clock = clock
-        self._due = clock() + self._seconds
+        self._due = clock() + self.seconds
 
     @property
     def due(self) -> bool:
@@ -40,4 +44,4 @@ class Interval:
         except Exception as error:  # noqa: BLE001 - every kind of storage has errors of its own
             log("checkpoint-not-written", error=f"{type(error).__name__}: {error}")
         ended = self._clock()
-        self._due = ended + max(self._seconds, (ended - began) * (1 / LARGEST_SHARE - 1))
+        self._due = ended + max(self.seconds, (ended - began) * (1 / self.share - 1))

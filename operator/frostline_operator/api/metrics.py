@@ -58,7 +58,8 @@ class MetricsSpec(Section):
     trainers."""
     interval: Duration | None = None
     """Between scrapes. For source Prometheus, how often it scrapes this study's trainers: they stay up for two
-    intervals after their last value unless it was seen. By default 5s, or what the operator says of its Prometheus."""
+    intervals (three with a `query`) after their last value unless it was seen. By default 5s, or what the operator says
+    of its Prometheus."""
     when_missing: Literal["Record", "Wait"] = "Record"
     """What to do where a run has ended and Prometheus does not have its value. Record: after `patience` the run's own
     record counts. Wait: only Prometheus's value counts, for as long as it takes."""

@@ -56,8 +56,8 @@ class HPOStudySpec(Section):
     rung that thaws more. Continue: it always goes on, which is cheaper, but ranks trials by layers that began late.
     Restart: it always starts over, as in the Frozen Layers paper."""
     checkpoint_interval: Duration = "10m"
-    """How often a run writes checkpoints on the way, so that one that is killed without warning, such as with its node,
-    loses no more than that; rarer where writing would take more than a twentieth of the time."""
+    """How often a run writes checkpoints on the way, from which it goes on elsewhere if it is killed without warning,
+    such as with its node; rarer where writing would take more than a twentieth of the time."""
     trust: TrustSpec = Field(default_factory=TrustSpec)
     metrics: MetricsSpec = Field(default_factory=MetricsSpec)
     template: PodTemplate = Field(default_factory=PodTemplate)

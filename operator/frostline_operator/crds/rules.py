@@ -213,6 +213,7 @@ _RULES: dict[str, list[Rule]] = {
         ),
     ],
     "HPOStudySpec": [
+        _positive_duration("checkpointInterval"),
         _rule(
             "has(self.search.trials) || self.search.sampler == 'Grid' || has(self.budget.trials) || "
             "has(self.budget.tokens) || has(self.budget.gpuSeconds) || has(self.budget.wallClock) || "

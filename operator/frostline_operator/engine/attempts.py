@@ -43,25 +43,27 @@ def judge(state: StudyState, trial: Trial) -> Verdict:
     return Verdict(solo=bool(faults) or len(lost) >= LOST_BEFORE_SOLO)
 
 
-def unrecorded(state: StudyState, trial: Trial, layers: int | None = None) -> list[str]:
-    """Folders in which attempts at a waiting trial's rung may have left checkpoints on the way that no record tells of.
+def unrecorded(state: StudyState, trial: Trial) -> list[Run]:
+    """Attempts at a waiting trial's rung that may have left checkpoints on the way beyond its known one, oldest first.
 
-    Whether they did is known only to whoever looks into the store; killed runs tell nothing.
-
-    Args:
-        state: of the study.
-        trial: one that has no result at its rung.
-        layers: only of attempts that trained so many, the ones that can be gone on from.
+    Whether they did is known only to whoever looks into the store (`folder_of`); killed runs tell nothing. The attempt
+    that left the known checkpoint went on from the furthest of those before it that trained as many layers.
     """
     if trial.outcome is not None or trial.result_at(trial.rung) is not None:
         return []
     known = None if trial.checkpoint is None else trial.checkpoint.path
-    folders = [
-        checkpoint_folder(trial.name, run.rung, run.name)
-        for run in state.runs_of(trial.index, trial.rung)
-        if not run.state.open and layers in (None, run.layers)
-    ]
-    return [folder for folder in folders if folder != known]
+    found: list[Run] = []
+    for run in state.runs_of(trial.index, trial.rung):
+        if folder_of(trial, run) == known:
+            found = [earlier for earlier in found if earlier.layers != run.layers]
+        elif not run.state.open:
+            found.append(run)
+    return found
+
+
+def folder_of(trial: Trial, run: Run) -> str:
+    """Where a run keeps a trial's checkpoint."""
+    return checkpoint_folder(trial.name, run.rung, run.name)
 
 
 def _came_to_nothing(run: Run) -> bool:

@@ -124,7 +124,8 @@ class Launcher:
         may = resumes if trial.checkpoint_rung in (None, trial.rung) else goes_on
         layers = trial.checkpoint.layers
         # With `degrade` the small card that trained so few may be the one that is free again.
-        ahead = (self._trainable[trial.rung], *([layers] if self._rules.degrade else []))
+        again = self._rules.degrade and trial.checkpoint.tokens < self._plan.rungs[trial.rung].tokens
+        ahead = (self._trainable[trial.rung], *([layers] if again else []))
         if not any(may(self._spec.promotion, layers, now) for now in ahead):
             return 0, 0
         return trial.checkpoint.tokens, layers

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from frostline_operator.engine.attempts import unrecorded
+from frostline_operator.engine.attempts import folder_of, unrecorded
 from frostline_operator.engine.state import StudyState, Trial
-from frostline_trainer.contract import checkpoint_folder
 
 
 def keeps_checkpoint(state: StudyState, trial: Trial) -> bool:
@@ -25,11 +24,8 @@ def leftovers(state: StudyState) -> list[str]:
     """
     kept = {t.checkpoint.path for t in state.trials.values() if t.checkpoint and keeps_checkpoint(state, t)}
     if state.finished is None:
-        kept.update(folder for trial in state.trials.values() for folder in unrecorded(state, trial))
+        kept.update(folder_of(trial, run) for trial in state.trials.values() for run in unrecorded(state, trial))
     made = (
-        checkpoint_folder(state.trials[index].name, run.rung, run.name)
-        for run in state.runs.values()
-        if not run.state.open
-        for index in run.trials
+        folder_of(state.trials[index], run) for run in state.runs.values() if not run.state.open for index in run.trials
     )
     return [folder for folder in made if folder not in kept]

@@ -18,6 +18,7 @@ from frostline_operator.engine.actions import (
     StopRun,
     Wait,
 )
+from frostline_operator.engine.attempts import unrecorded
 from frostline_operator.engine.reconcile import Decision
 from frostline_operator.engine.state import (
     Amounts,
@@ -119,15 +120,14 @@ def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = Non
         state.update_run(run.name, state=how, charged=lost, message=ended.message)
         return
     by_name = {trial.name: trial for trial in result.trials}
-    trained = spared = 0
+    trained, whole = 0, True
     held: list[Recorded] = []
     for index in run.trials:
         outcome = by_name.get(state.trials[index].name)
         if outcome is None:
             continue
-        start = run.start_tokens if outcome.start_tokens is None else outcome.start_tokens
-        trained += max(0, outcome.tokens - start)
-        spared += max(0, start - run.start_tokens)
+        trained += _to_charge(state, run, index, outcome)
+        whole = whole and outcome.start_tokens is None
         _keep_checkpoint(state, run, result, index, outcome)
         if state.trials[index].result_at(run.rung) is not None or result.layers != run.layers:
             continue
@@ -136,7 +136,6 @@ def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = Non
         else:
             _book_trial(state, run, index, outcome)
     seconds = max(result.seconds, 0.0)
-    planned = len(run.trials) * (run.tokens - run.start_tokens)
     how = _ENDED_BY[result.exit_code]
     state.update_run(
         run.name,
@@ -148,7 +147,7 @@ def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = Non
         device=result.device,
         seconds=seconds,
         train_seconds=result.train_seconds,
-        flops=run.flops * (1 - spared / planned) if planned else run.flops,
+        flops=run.flops if whole else 0.0,
         message=result.message or ended.message,
     )
 
@@ -168,6 +167,21 @@ def book(state: StudyState, name: str, decisions: Iterable[Decision]) -> None:
         state.update_run(name, awaited=replace(run.awaited, records=left))
     else:
         state.update_run(name, state=run.awaited.ends, awaited=None)
+
+
+def _to_charge(state: StudyState, run: Run, index: int, outcome: TrialResult) -> int:
+    """Tokens to charge a run for one of its trials.
+
+    Where it went on from what an earlier attempt had left, that has been charged for what was seen of it, which may be
+    less than what it trained (nothing, if it ran out of memory): the rest is charged here.
+    """
+    done = max(0, outcome.tokens - run.start_tokens)
+    if outcome.start_tokens is None:
+        return done
+    trial = state.trials[index]
+    before = [past for past in unrecorded(state, trial) if past.layers == run.layers]
+    charged = sum(past.charged.tokens // len(past.trials) for past in before)
+    return max(outcome.tokens - outcome.start_tokens, done - charged)
 
 
 def _keep_checkpoint(state: StudyState, run: Run, result: RunResult, index: int, outcome: TrialResult) -> None:

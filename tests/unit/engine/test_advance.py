@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frostline_operator.engine.actions import CreateTrial, Promote, StartRun, StopRun, Wait
+from frostline_operator.engine.budget import charged
 from frostline_operator.engine.plan import make_plan
 from frostline_operator.engine.state import MemoryClass, RunState
 from frostline_operator.engine.transition import apply
@@ -325,3 +326,33 @@ def test_a_study_waits_while_there_is_no_device_at_all(algorithm: str) -> None:
     world.classes = (MemoryClass("cpu", None, 2),)
     assert world.play().finished is not None
     assert {trial.outcome for trial in world.state.trials.values()} == {"Completed", "Dropped"}
+
+
+@pytest.mark.parametrize("promotion", ["RestartOnThaw", "Continue", "Restart"])
+@pytest.mark.parametrize("seed", range(10))
+def test_no_tokens_that_count_come_for_free_however_many_runs_are_lost(promotion: str, seed: int) -> None:
+    trouble = Trouble(lost=0.3, stopped=0.2)
+    world = World(study(promotion=promotion, search={"trials": 16, "parallelism": 3}), seed, trouble)
+    state = world.play()
+    needed = 0
+    for trial in state.trials.values():
+        for result in trial.results:
+            begun = min(run.start_tokens for run in state.runs_of(trial.index, result.rung))
+            needed += result.tokens - begun if result.state == "Completed" else 0
+    assert charged(state).tokens >= needed
+    assert any(run.flops == 0 for run in state.runs.values() if run.state is RunState.SUCCEEDED), "some went on"
+
+
+def test_on_a_small_card_a_rung_of_no_more_tokens_is_trained_anew() -> None:
+    """Else its result would be that of the rung below, and a custom entrypoint would find nothing to do."""
+    classes = (MemoryClass("small", 8, 1), MemoryClass("large", 80, 1))
+    trouble = Trouble(capacity={"small": (3, 16), "large": (10, 16)})
+    fidelity = {"rungs": [{"layers": 3, "tokens": 400}, {"layers": 10, "tokens": 400}]}
+    search = {"algorithm": "SuccessiveHalving", "trials": 40, "parallelism": 2, "maxTrialsPerRun": 1}
+    again = 0
+    for seed in range(3):
+        world = World(study(search=search, placement={"degrade": True}, fidelity=fidelity), seed, trouble, classes)
+        state = world.play()
+        again += sum(run.layers == 3 and run.rung == 1 for run in state.runs.values())
+        assert all(run.start_tokens < run.tokens for run in state.runs.values())
+    assert again

@@ -64,6 +64,20 @@ def test_what_a_run_without_a_record_may_have_left_is_kept_until_its_trial_has_a
     assert folder in leftovers(world.state)
 
 
+def test_of_a_trial_that_is_stopped_again_and_again_only_the_newest_checkpoint_stays() -> None:
+    fidelity = {"rungs": [{"layers": 1, "tokens": 100_000}]}
+    world = World(study(search={"trials": 1, "parallelism": 1}, fidelity=fidelity), 3, Trouble(stopped=1.0))
+    for _ in range(12):
+        world.tick()
+        world.end_one()
+    [trial] = world.state.trials.values()
+    assert trial.waiting and trial.checkpoint is not None
+    assert len(leftovers(world.state)) >= 10 and trial.checkpoint.path not in leftovers(world.state)
+    world.tick()
+    [document] = documents(world)
+    assert document.trials[0].earlier == [] and document.trials[0].parent == trial.checkpoint
+
+
 def test_attempts_with_other_layers_left_nothing_that_can_be_gone_on_from() -> None:
     world = World(study(search={"trials": 1, "parallelism": 1}), 3, Trouble(lost=1.0))
     world.tick()

@@ -181,12 +181,22 @@ def test_a_trial_for_which_nothing_counts_is_left_without_a_result() -> None:
     assert state.runs["r"].state is RunState.SUCCEEDED and state.trials[0].waiting
 
 
-def test_a_trial_that_went_on_from_a_lost_attempt_is_charged_for_what_was_left() -> None:
+def test_what_a_lost_attempt_trained_is_charged_once() -> None:
     state = started()
     from_halfway = completed("s-0", 1.5).model_copy(update={"start_tokens": 150})
     settle(state, RunEnded("r", result(from_halfway, completed("s-1", 2.5)), 31.0))
     run = state.runs["r"]
-    assert run.charged.tokens == 50 + 100
-    # Of 200 tokens that were planned 50 were spared, so that the speed learnt from it is not too high
-    assert run.flops == 1e6 * 0.75
+    assert run.charged.tokens == 100 + 100, "nobody had charged for the 50 before"
+    assert run.flops == 0, "no speed is learnt from it"
     assert state.trials[0].results[0].tokens == 200
+
+
+def test_what_a_lost_attempt_was_charged_for_is_not_charged_again() -> None:
+    state = started()
+    settle(state, RunEnded("r", None, 40.0, seen_tokens=80))
+    apply(state, StartRun("r2", 0, 1, 2, 200, 100, (0, 1), "cpu", Amounts(200, 90.0, 9.0), 60.0, None, 1e6))
+    one = completed("s-0", 1.5).model_copy(update={"start_tokens": 150})
+    two = completed("s-1", 2.5).model_copy(update={"start_tokens": 120})
+    settle(state, RunEnded("r2", result(one, two).model_copy(update={"run": "r2"}), 31.0))
+    # Of 100 each, 40 each were seen before they were lost; the second trained 80 itself
+    assert state.runs["r2"].charged.tokens == 60 + 80

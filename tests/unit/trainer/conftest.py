@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from frostline_trainer import saving
 from frostline_trainer.contract import RunSpec, TrialResult
 from frostline_trainer.loop import train
 from frostline_trainer.metrics import RunMetrics
 from frostline_trainer.pack import build_pack
+from frostline_trainer.saving import Interval
 from frostline_trainer.store import Store
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -95,7 +96,7 @@ def evaluate(spec: RunSpec, stopped: Callable[[], bool] = lambda: False) -> dict
 @pytest.fixture
 def saving_each_step(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """What makes a run write checkpoints after each step, whatever share of its time that takes."""
-    monkeypatch.setattr(saving, "LARGEST_SHARE", 1.0)
+    monkeypatch.setattr(Interval, "due", property(lambda interval: interval.seconds < math.inf))
     return {"checkpointSeconds": 1e-9}
 
 

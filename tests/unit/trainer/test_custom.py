@@ -14,10 +14,12 @@ from torch import nn
 
 from frostline_trainer import Trial
 from frostline_trainer.contract import RunSpec, TrialResult
-from frostline_trainer.entrypoint import run_custom
+from frostline_trainer.entrypoint import Place, run_custom
 from frostline_trainer.errors import StudyFault
 from frostline_trainer.metrics import RunMetrics
+from frostline_trainer.saving import LARGEST_SHARE
 from frostline_trainer.store import Store
+from frostline_trainer.turns import Turns
 
 CALLS: list[int] = []
 
@@ -213,3 +215,56 @@ def test_a_custom_trial_whose_run_came_to_nothing_goes_on_from_its_last_checkpoi
 
 def steady(trial: Trial) -> None:
     until(trial, trial.tokens)
+
+
+def test_a_custom_checkpoint_is_there_whole_or_not_at_all(
+    tmp_path: Path, saving_each_step: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Store.write
+    written: list[str] = []
+
+    def killed_between_two_files(self: Store, name: str, content: bytes) -> None:
+        if len(written) == 10:
+            raise Killed
+        written.append(name)
+        write(self, name, content)
+
+    calm = run("steady", {"a": {}}, tmp_path / "calm")["a"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write", killed_between_two_files)
+        with pytest.raises(Killed):
+            run("steady", {"a": {}}, tmp_path, document=saving_each_step)
+    assert written[-1] == "a/rung-0-r/weights-32.safetensors"
+    again = run("steady", {"a": {}}, tmp_path, a={"earlier": ["a/rung-0-r"]}, document={"run": "r-1"})["a"]
+    assert (again.start_tokens, again.objective) == (24, calm.objective)
+
+
+class Killed(BaseException):
+    """What a process that is killed does not get to see."""
+
+
+def test_a_custom_trial_that_is_killed_in_its_last_evaluation_repeats_its_last_steps_only(
+    tmp_path: Path, saving_each_step: dict[str, float]
+) -> None:
+    with pytest.raises(MemoryError):
+        run("unevaluated", {"a": {}}, tmp_path, document=saving_each_step)
+    again = run("steady", {"a": {}}, tmp_path, a={"earlier": ["a/rung-0-r"]}, document={"run": "r-1"})["a"]
+    assert (again.start_tokens, again.tokens) == (72, 80)
+
+
+def unevaluated(trial: Trial) -> None:
+    until(trial, trial.tokens)
+    raise MemoryError
+
+
+def test_trials_that_take_turns_share_the_time_that_writing_may_take(tmp_path: Path) -> None:
+    spec = RunSpec.model_validate(
+        {
+            "study": "s", "studyUid": "u", "run": "r", "rung": 0, "layers": 1, "tokens": 8, "horizon": 8,
+            "trials": [{"name": name} for name in "abcd"], "checkpoint": str(tmp_path), "checkpointSeconds": 60,
+            "model": {"family": "Custom", "entrypoint": f"{__name__}:lazy"}, "data": {"kind": "None"},
+        }
+    )  # fmt: skip
+    place = Place(Store(str(tmp_path)), RunMetrics(spec, 1), lambda: False, Turns(4))
+    shares = [Trial(spec, one, torch.device("cpu"), place)._interval.share for one in spec.trials]
+    assert sum(shares) == pytest.approx(LARGEST_SHARE)

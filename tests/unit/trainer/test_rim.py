@@ -14,7 +14,16 @@ import torch
 from prometheus_client.parser import text_string_to_metric_families
 
 from frostline_trainer.cache import PrefixCache
-from frostline_trainer.contract import ExitCode, ProfileSpec, RunResult, RunSpec
+from frostline_trainer.contract import (
+    MAX_TRIALS_PER_RUN,
+    RESULT_LIMIT_BYTES,
+    ExitCode,
+    ProfileSpec,
+    RunResult,
+    RunSpec,
+    TrialResult,
+    checkpoint_folder,
+)
 from frostline_trainer.errors import StudyFault
 from frostline_trainer.metrics import MetricsServer, RunMetrics
 from frostline_trainer.profile import profile, profile_hash
@@ -190,3 +199,25 @@ def test_the_foretold_gain_of_packing_is_its_cost_rule() -> None:
     assert found.packing_gain(1, 8) == pytest.approx((prefix + suffix) / (prefix / 8 + suffix))
     assert found.packing_gain(4, 8) == 1  # nothing is shared at full depth
     assert found.packing_gain(1, 8) > found.packing_gain(2, 8) > found.packing_gain(3, 8)
+
+
+def test_the_result_of_the_largest_run_fits_a_termination_message() -> None:
+    """With the longest names that a study can have, and figures of all digits."""
+    study = "s" * 40
+    run = f"{study}-b10-r10-1000"
+    trials = [
+        TrialResult(
+            name=f"{study}-{1000 + number}", reason="Completed", objective=-1.2345678901234567e-100,
+            tokens=10**10 + number, start_tokens=10**10 - number,
+            checkpoint=checkpoint_folder(f"{study}-{1000 + number}", 10, run),
+        )
+        for number in range(MAX_TRIALS_PER_RUN)
+    ]  # fmt: skip
+    whole = RunResult(
+        run=run, layers=100, exit_code=ExitCode.STOPPED, trials=trials, peak_bytes=10**11, reserved_bytes=10**11,
+        device_bytes=10**11, device="NVIDIA H200 NVL 141GB HBM3e", seconds=123456.789, train_seconds=123456.789,
+        message="stopped by a signal; checkpoints are written",
+    )  # fmt: skip
+    text = whole.to_json()
+    assert len(text.encode()) <= RESULT_LIMIT_BYTES
+    assert RunResult.model_validate_json(text) == whole

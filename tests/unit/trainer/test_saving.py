@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,8 @@ from frostline_trainer import loop
 from frostline_trainer.checkpoint import load_checkpoint, start_of
 from frostline_trainer.contract import RunSpec, TrialResult
 from frostline_trainer.errors import StudyFault
+from frostline_trainer.metrics import RunMetrics
+from frostline_trainer.pack import build_pack
 from frostline_trainer.saving import LARGEST_SHARE, Interval
 from frostline_trainer.store import Store
 
@@ -135,7 +138,7 @@ def test_checkpoints_come_no_oftener_than_asked_and_never_take_more_than_their_s
     interval: float, writing: list[float]
 ) -> None:
     now = [0.0]
-    due = Interval(interval, lambda: now[0])
+    due = Interval(interval, clock=lambda: now[0])
     spent, last = 0.0, 0.0
     for seconds in writing:
         while not due.due:
@@ -148,4 +151,57 @@ def test_checkpoints_come_no_oftener_than_asked_and_never_take_more_than_their_s
 
 
 def test_without_an_interval_none_is_ever_due() -> None:
-    assert not Interval(None, lambda: 1e300).due
+    assert not Interval(None, clock=lambda: 1e300).due
+
+
+def test_a_signal_while_checkpoints_are_written_waits_for_one_and_each_is_written_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saving_each_step: dict[str, float]
+) -> None:
+    write = Store.write
+    written: list[str] = []
+
+    def counted(self: Store, name: str, content: bytes) -> None:
+        written.append(name)
+        write(self, name, content)
+
+    monkeypatch.setattr(Store, "write", counted)
+    trials = [trial("MLP", name) for name in "abcd"]
+    results = evaluate(run_spec("MLP", trials, 2, 6, tmp_path, **saving_each_step), stopped=lambda: bool(written))
+    assert {(r.reason, r.tokens) for r in results.values()} == {("Stopped", 16)}
+    states = [name for name in written if name.endswith("state.json")]
+    assert sorted(states) == [f"{name}/rung-0-run/state.json" for name in "abcd"]
+
+
+def test_a_file_that_could_not_be_written_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        Store(str(tmp_path)).write("a/rung-0-0/weights-1.safetensors", b"x" * 1000)
+    assert list((tmp_path / "a/rung-0-0").iterdir()) == []
+
+
+def test_metrics_begin_where_the_trial_goes_on(tmp_path: Path) -> None:
+    first = evaluate(run_spec("MLP", [trial("MLP", "a")], 2, 4, tmp_path, run="run-0"))["a"]
+    one = {**trial("MLP", "a"), "earlier": [str(first.checkpoint)]}
+    spec = run_spec("MLP", [one], 2, 6, tmp_path, run="run-1")
+    metrics = Watched(spec, 2)
+    pack = build_pack(spec, torch.device("cpu"), Store(spec.checkpoint))
+    loop.train(pack, Store(spec.checkpoint), metrics, lambda: False)
+    assert metrics.tokens[0] == first.tokens == 64 and min(metrics.tokens) == 64
+
+
+class Watched(RunMetrics):
+    """Keeps what it was told of tokens."""
+
+    def __init__(self, spec: RunSpec, layers: int) -> None:
+        super().__init__(spec, layers)
+        self.tokens: list[int] = []
+
+    def update(self, trial: str, **changes: Any) -> None:
+        if "tokens" in changes:
+            self.tokens.append(changes["tokens"])
+        super().update(trial, **changes)

@@ -144,14 +144,13 @@ def test_clipping_bounds_the_step(tmp_path: Path) -> None:
     assert moved[1e-6] == pytest.approx(1e-6, rel=0.1) and moved[None] > 1e-3
 
 
-def test_a_checkpoint_holds_the_trainable_part_only_and_tells_its_size(tmp_path: Path) -> None:
+def test_a_checkpoint_holds_the_trainable_part_only(tmp_path: Path) -> None:
     sizes = {}
     for z in (1, 5):
-        result = evaluate(run_spec("CausalLM", [trial("CausalLM", "a")], z, 2, tmp_path / str(z)))["a"]
+        evaluate(run_spec("CausalLM", [trial("CausalLM", "a")], z, 2, tmp_path / str(z)))
         files = list((tmp_path / str(z) / "a/rung-0-run").iterdir())
         assert {f.suffix for f in files} == {".safetensors", ".json"}
-        assert result.checkpoint_bytes == sum(f.stat().st_size for f in files)
-        sizes[z] = result.checkpoint_bytes
+        sizes[z] = sum(f.stat().st_size for f in files)
     names = load_checkpoint(Store(str(tmp_path / "1")), "a/rung-0-run").weights
     assert set(names) == {"transformer.ln_f.weight", "transformer.ln_f.bias", "lm_head.weight"}
     assert sizes[1] < sizes[5] / 4

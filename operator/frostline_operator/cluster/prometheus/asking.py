@@ -121,18 +121,18 @@ class Asker:
             study = self._studies.get(uid)
             if study is None:
                 return []
-            found, study.new = study.new, []
+            # What has settled meanwhile counts, even if Prometheus is gone by now
+            found = study.new + study.settling.take(time.monotonic(), study.settle_seconds)
+            study.new = []
             return found
 
     def asked(self, uid: str) -> bool:
         """Whether the study was asked for, whatever came of it, and what was shown has had time to settle."""
         with self._lock:
             study = self._studies.get(uid)
-            if study is None or study.failures > 0:
-                return study is not None
-            if study.first_answered_at is None or study.answered_at is None:
-                return False
-            return study.answered_at - study.first_answered_at >= study.settle_seconds
+            if study is None or study.first_answered_at is None:
+                return study is not None and study.failures > 0
+            return time.monotonic() - study.first_answered_at >= study.settle_seconds
 
     def problem(self, uid: str) -> Problem | None:
         """What is wrong with the last answer, None where nothing is."""
