@@ -23,9 +23,8 @@ def leftovers(state: StudyState) -> list[str]:
     A run that left no record may have left a checkpoint: its folders are among them once no trial may go on from it.
     """
     kept = {t.checkpoint.path for t in state.trials.values() if t.checkpoint and keeps_checkpoint(state, t)}
+    ended = [(state.trials[index], run) for run in state.runs.values() if not run.state.open for index in run.trials]
     if state.finished is None:
-        kept.update(folder_of(trial, run) for trial in state.trials.values() for run in unrecorded(state, trial))
-    made = (
-        folder_of(state.trials[index], run) for run in state.runs.values() if not run.state.open for index in run.trials
-    )
-    return [folder for folder in made if folder not in kept]
+        retried = {trial.index: trial for trial, run in ended if trial.waiting and trial.rung == run.rung}
+        kept.update(folder_of(trial, run) for trial in retried.values() for run in unrecorded(state, trial))
+    return [folder for trial, run in ended if (folder := folder_of(trial, run)) not in kept]
