@@ -6,8 +6,8 @@ names the two tensor files that belong to it; it is written last, so a checkpoin
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +15,11 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from frostline_trainer.contract import RunSpec, TrialSpec
 from frostline_trainer.errors import StudyFault
-from frostline_trainer.logs import log
 from frostline_trainer.store import Store
 
 FORMAT = 1
+_READS = 3
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,20 @@ class Checkpoint:
 
 
 def save_checkpoint(store: Store, folder: str, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint into a folder of the store, in place of the one that is there."""
+    """Write a checkpoint into a folder of the store, in place of the one that is there, which stays if that fails."""
     files = {
         f"weights-{checkpoint.step}.safetensors": _serialise(checkpoint.weights),
         f"optimizer-{checkpoint.step}.safetensors": _serialise(checkpoint.optimizer),
     }
     before = store.list(folder)
-    for name, content in files.items():
-        store.write(f"{folder}/{name}", content)
+    try:
+        for name, content in files.items():
+            store.write(f"{folder}/{name}", content)
+    except Exception:
+        with contextlib.suppress(Exception):
+            for name in files.keys() - set(before):
+                store.remove(f"{folder}/{name}")  # half a checkpoint would go on filling a disk that is full
+        raise
     weights, optimizer = files
     state = {
         "format": FORMAT,
@@ -66,19 +71,16 @@ def save_checkpoint(store: Store, folder: str, checkpoint: Checkpoint) -> None:
 def load_checkpoint(store: Store, folder: str) -> Checkpoint:
     """Read a checkpoint.
 
+    An attempt that was given up may still be alive and replace it just now: then the one that took its place is read.
+
     Raises:
         StudyFault: there is none, or it is of another format.
     """
+    for _ in range(_READS - 1):
+        with contextlib.suppress(FileNotFoundError):
+            return _load(store, folder)
     try:
-        state = _state(store, folder)
-        return Checkpoint(
-            layers=state["layers"],
-            step=state["step"],
-            tokens=state["tokens"],
-            weights=load(store.read(f"{folder}/{state['weights']}")),
-            optimizer=load(store.read(f"{folder}/{state['optimizer']}")),
-            extra=state["extra"],
-        )
+        return _load(store, folder)
     except (FileNotFoundError, json.JSONDecodeError, KeyError) as error:
         raise StudyFault(
             f"trials.parent.path: no whole checkpoint in {folder} ({error!r}); was it removed, or is this not the "
@@ -86,67 +88,18 @@ def load_checkpoint(store: Store, folder: str) -> Checkpoint:
         ) from error
 
 
-@dataclass(frozen=True)
-class Start:
-    """What a trial goes on from."""
-
-    folder: str
-    checkpoint: Checkpoint
-    own: bool
-    """It is its parent's; else an earlier attempt's at the same rung."""
-
-
-def start_of(store: Store, spec: RunSpec, trial: TrialSpec, at_most: int) -> Start | None:
-    """The furthest checkpoint that a trial can go on from, None where it starts afresh.
-
-    An earlier attempt's may be removed, replaced or half there while it is read, by an attempt that was given up and is
-    still alive; then the next best is taken.
-
-    Args:
-        store: where checkpoints are.
-        spec: the run.
-        trial: one of its trials.
-        at_most: tokens, beyond which an earlier attempt's checkpoint is of no use.
-
-    Raises:
-        StudyFault: the parent's cannot be read.
-    """
-    beyond = 0 if trial.parent is None else trial.parent.tokens
-    for tokens, folder in sorted(_found(store, spec.layers, trial.earlier), reverse=True):
-        if not beyond < tokens <= at_most:
-            continue
-        try:
-            return _going_on(trial, Start(folder, load_checkpoint(store, folder), own=False))
-        except Exception as error:  # noqa: BLE001 - every kind of storage has errors of its own
-            log("checkpoint-not-usable", trial=trial.name, checkpoint=folder, error=f"{type(error).__name__}: {error}")
-    if trial.parent is None:
-        return None
-    return _going_on(trial, Start(trial.parent.path, load_checkpoint(store, trial.parent.path), own=True))
-
-
-def _going_on(trial: TrialSpec, start: Start) -> Start:
-    log("goes-on", trial=trial.name, checkpoint=start.folder, tokens=start.checkpoint.tokens)
-    return start
-
-
-def _found(store: Store, layers: int, folders: list[str]) -> Iterator[tuple[int, str]]:
-    """Those of the folders that hold a checkpoint of so many layers, with its tokens."""
-    for folder in folders:
-        try:
-            state = _state(store, folder)
-            if state["layers"] == layers:
-                yield int(state["tokens"]), folder
-        except FileNotFoundError:
-            continue  # most attempts leave none
-        except Exception as error:  # noqa: BLE001
-            log("checkpoint-not-usable", checkpoint=folder, error=f"{type(error).__name__}: {error}")
-
-
-def _state(store: Store, folder: str) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads(store.read(f"{folder}/state.json"))
+def _load(store: Store, folder: str) -> Checkpoint:
+    state = json.loads(store.read(f"{folder}/state.json"))
     if state["format"] != FORMAT:
         raise StudyFault(f"checkpoint: {folder} has format {state['format']}, this trainer reads {FORMAT}")
-    return state
+    return Checkpoint(
+        layers=state["layers"],
+        step=state["step"],
+        tokens=state["tokens"],
+        weights=load(store.read(f"{folder}/{state['weights']}")),
+        optimizer=load(store.read(f"{folder}/{state['optimizer']}")),
+        extra=state["extra"],
+    )
 
 
 def _serialise(tensors: dict[str, Tensor]) -> bytes:

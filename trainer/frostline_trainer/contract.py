@@ -56,6 +56,7 @@ class MetricName:
     MEMORY_PEAK = "frostline_trial_gpu_memory_peak_bytes"
     LAYERS = "frostline_trial_trainable_layers"
     FINISHED = "frostline_trial_finished"
+    CHECKPOINT = "frostline_trial_checkpoint_tokens"
 
 
 METRIC_LABELS = ("study", "study_uid", "trial", "rung", "run")
@@ -322,10 +323,7 @@ class TrialSpec(Section):
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     """With this trial's hyperparameters already bound."""
     parent: CheckpointRef | None = None
-    """Continue from here (promoted with the same layers or with Continue, or stopped); else start afresh."""
-    earlier: list[str] = Field(default_factory=list)
-    """Folders, relative to `RunSpec.checkpoint`, in which earlier attempts at this rung may have left a checkpoint on
-    the way without a record of it. The furthest of as many layers is gone on from, if it is further than the parent."""
+    """Continue from here (promoted with the same layers or with Continue, stopped or killed); else start afresh."""
 
 
 class RunSpec(Section):
@@ -396,7 +394,13 @@ def checkpoint_folder(trial: str, rung: int, run: str) -> str:
 Reason = Literal["Completed", "Diverged", "Stopped", "OutOfMemory", "Fault", "Deadline"]
 
 
-class TrialResult(Section):
+class Record(Section):
+    """What a trainer leaves behind; one of a later version, under way while the operator is replaced, may say more."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class TrialResult(Record):
     """What became of one trial in one run."""
 
     name: str
@@ -406,8 +410,6 @@ class TrialResult(Section):
     objective: float | None = None
     """Last value of the study's metric; None where there is none. NaN and infinities travel as strings."""
     tokens: Annotated[int, Field(ge=0)] = 0
-    start_tokens: Annotated[int, Field(ge=0)] | None = None
-    """Tokens of the checkpoint that it went on from, where that is an earlier attempt's and not its parent's."""
     checkpoint: str | None = None
     """Relative to `RunSpec.checkpoint`; None where nothing was written."""
 
@@ -423,7 +425,7 @@ class TrialResult(Section):
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
 
 
-class RunResult(Section):
+class RunResult(Record):
     """The durable record of a run, written atomically at its end (termination log), at most `RESULT_LIMIT_BYTES`."""
 
     run: str

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from frostline_trainer.checkpoint import Checkpoint, copy_into, save_checkpoint, start_of
+from frostline_trainer.checkpoint import Checkpoint, copy_into, load_checkpoint, save_checkpoint
 from frostline_trainer.contract import (
     DataSpec,
     Reason,
@@ -39,7 +39,7 @@ from frostline_trainer.memory.limit import no_longer_on_host, on_device, on_host
 from frostline_trainer.metrics import RunMetrics
 from frostline_trainer.network import ChainNetwork, Suffix
 from frostline_trainer.optim import load_optimizer_state, optimizer_state
-from frostline_trainer.saving import LARGEST_SHARE, Interval
+from frostline_trainer.saving import LARGEST_SHARE, Interval, survived
 from frostline_trainer.seeds import derive
 from frostline_trainer.store import Store
 from frostline_trainer.turns import Turns
@@ -63,19 +63,20 @@ class Trial:
         self.data: DataSpec = run.data
         self.layers: int = run.layers
         """z: how many units, counted from the output, this rung trains."""
-        start = start_of(place.store, run, spec, run.tokens - 1)
-        self.start_tokens: int = start.checkpoint.tokens if start else 0
+        self._saved = load_checkpoint(place.store, spec.parent.path) if spec.parent else None
+        self.start_tokens: int = self._saved.tokens if self._saved else 0
         """Tokens (samples) seen in earlier rungs and attempts: where to go on in the data."""
         self.tokens: int = run.tokens
         """Tokens (samples) to have seen at the end, the earlier ones included."""
         self.seed: int = run.seed
         """Of the study: the same for all its trials. Draw initial weights and the order of the data from it."""
         self.device: torch.device = device
-        self._run, self._place, self._start = run, place, start
+        self._run, self._spec, self._place = run, spec, place
         self._suffix: Suffix | None = None
         self._optimizer: Optimizer | None = None
         self._interval = Interval(run.checkpoint_seconds, LARGEST_SHARE / len(run.trials))
         self._seen = self.start_tokens
+        self._written: int | None = None
         place.metrics.update(self.name, tokens=self._seen)
         self._objective: float | None = None
 
@@ -105,8 +106,8 @@ class Trial:
         estimate_statistics(whole, [batch.to(self.device) for batch in statistics])
         split = network.split(self.layers)
         self._suffix = split.suffixes[0]
-        if self._start is not None:
-            copy_into(self._suffix.state(), self._start.checkpoint.weights, self._start.folder)
+        if self._saved is not None and self._spec.parent is not None:
+            copy_into(self._suffix.state(), self._saved.weights, self._spec.parent.path)
         self._suffix.train()
         return self._place.turns.share(split.prefix), self._suffix
 
@@ -118,8 +119,8 @@ class Trial:
         if self._suffix is None:
             raise StudyFault("entrypoint: call trial.freeze before trial.resume")
         self._optimizer = optimizer
-        if self._start is not None:
-            load_optimizer_state(optimizer, self._suffix.trainable(), self._start.checkpoint.optimizer)
+        if self._saved is not None:
+            load_optimizer_state(optimizer, self._suffix.trainable(), self._saved.optimizer)
         return optimizer
 
     def report(self, tokens: int, **metrics: float) -> None:
@@ -138,8 +139,9 @@ class Trial:
         """
         self._seen = min(tokens, self.tokens)
         if self._interval.due and self._suffix is not None and self._seen < self.tokens and not self.should_stop:
-            with self._interval.writing():
+            with self._interval.writing(), survived(self.name):
                 self._save(self._suffix)
+                self._place.metrics.update(self.name, checkpoint_tokens=self._seen)
         if not metrics:
             return
         name = self._run.metric
@@ -172,17 +174,19 @@ class Trial:
             reason=reason,
             objective=self._objective,
             tokens=self._seen,
-            start_tokens=self._start.checkpoint.tokens if self._start and not self._start.own else None,
             checkpoint=folder,
         )
 
     def _save(self, suffix: Suffix) -> str:
         folder = checkpoint_folder(self.name, self._run.rung, self._run.run)
+        if self._written == self._seen:
+            return folder
         with on_host():
             state = optimizer_state(self._optimizer, suffix.trainable()) if self._optimizer else {}
             # Nobody here counts steps; tokens tell its files from those of the one before as well
             checkpoint = Checkpoint(self.layers, self._seen, self._seen, suffix.state(), state)
             save_checkpoint(self._place.store, folder, checkpoint)
+        self._written = self._seen
         return folder
 
 

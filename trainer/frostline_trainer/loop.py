@@ -22,7 +22,7 @@ from frostline_trainer.metrics import RunMetrics
 from frostline_trainer.objective import Tally
 from frostline_trainer.pack import Pack
 from frostline_trainer.precision import autocast
-from frostline_trainer.saving import Interval
+from frostline_trainer.saving import Interval, survived
 from frostline_trainer.store import Store
 
 DIVERGENCE_STEPS = 25
@@ -73,11 +73,13 @@ def train(pack: Pack, store: Store, metrics: RunMetrics, stopped: Callable[[], b
         progress.stepped(step, active)
 
         # Against being killed without warning.
-        if interval.due and not stopped():
+        if interval.due and step + 1 < pack.last_step:
             with interval.writing():
                 for member in pack.members:
                     if member.reason is None and not stopped():
-                        save(pack, store, member)
+                        with survived(member.spec.name):
+                            save(pack, store, member)
+                            metrics.update(member.spec.name, checkpoint_tokens=pack.tokens(member.step))
 
     for member in pack.members:
         if member.reason is None:
@@ -160,7 +162,6 @@ def finish(pack: Pack, store: Store, metrics: RunMetrics, member: Member) -> Tri
         reason=member.reason,
         objective=member.objective,
         tokens=tokens,
-        start_tokens=member.start_tokens,
         checkpoint=folder,
     )
 

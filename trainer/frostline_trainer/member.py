@@ -40,9 +40,7 @@ class Member:
         self.untied = False
         """Whether, at full z, input and output embeddings have become separate."""
         self.saved_step: int | None = None
-        """Step of the checkpoint that this run has written of it."""
-        self.start_tokens: int | None = None
-        """Tokens of an earlier attempt's checkpoint, where it went on from one."""
+        """Step of the checkpoint that this run wrote of it last."""
         self._seed, self._horizon, self._step_tokens = seed, horizon, step_tokens
         training = spec.training
         if training.dropout is not None:

@@ -32,6 +32,8 @@ class Snapshot:
     step: int = 0
     step_seconds: float | None = None
     memory_peak: int = 0
+    checkpoint_tokens: int | None = None
+    """Of the checkpoint on the way that this run wrote last, from which another one can go on."""
     finished: bool = False
 
 
@@ -41,6 +43,7 @@ _GAUGES = (
     (MetricName.STEP, "step", "Optimizer steps done"),
     (MetricName.STEP_SECONDS, "step_seconds", "Wall-clock seconds per step of the whole run, of late"),
     (MetricName.MEMORY_PEAK, "memory_peak", "Peak bytes allocated on the device by the run"),
+    (MetricName.CHECKPOINT, "checkpoint_tokens", "Tokens or samples of the run's last checkpoint on the way"),
     (MetricName.FINISHED, "finished", "1 once the trial has its last value in this run"),
 )
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from frostline_trainer.batches import Batches
 from frostline_trainer.cache import PrefixCache
-from frostline_trainer.checkpoint import Checkpoint, start_of
+from frostline_trainer.checkpoint import Checkpoint, load_checkpoint
 from frostline_trainer.contract import Precision, RunSpec, TrainingSpec
 from frostline_trainer.data.open import open_data
 from frostline_trainer.data.order import BatchOrder
@@ -71,7 +71,7 @@ class Pack:
 
 
 def build_pack(spec: RunSpec, device: torch.device, store: Store) -> Pack:
-    """Data, network, one prefix and a suffix per trial, each gone on with from its checkpoint, if it has one.
+    """Data, network, one prefix and a suffix per trial, each resumed from its parent.
 
     Raises:
         StudyFault: anything in the study that cannot work.
@@ -103,8 +103,8 @@ def assemble(spec: RunSpec, device: torch.device, store: Store, source: Source, 
         on_device(whole)
         estimate_statistics(whole, _statistics_batches(source, spec.seed, device))
     with on_host():
-        starts = {t.name: start for t in spec.trials if (start := start_of(store, spec, t, spec.tokens)) is not None}
-    untied = [t.name in starts and _was_untied(starts[t.name].checkpoint, network.layers) for t in spec.trials]
+        saved = {t.name: load_checkpoint(store, t.parent.path) for t in spec.trials if t.parent is not None}
+    untied = [t.name in saved and _was_untied(saved[t.name], network.layers) for t in spec.trials]
     layers = network.layers
     with contextlib.nullcontext() if estimating else on_host():
         split = network.split(spec.layers, len(spec.trials), untied=untied)
@@ -118,10 +118,8 @@ def assemble(spec: RunSpec, device: torch.device, store: Store, source: Source, 
         on_device(suffix)
         member = Member(trial, suffix, device, spec.seed, spec.horizon, step_tokens)
         member.untied = apart
-        start = starts.pop(trial.name, None)
-        if start is not None:
-            member.resume(start.checkpoint, start.folder)
-            member.start_tokens = None if start.own else start.checkpoint.tokens
+        if trial.parent is not None:
+            member.resume(saved.pop(trial.name), trial.parent.path)
             on_device(*member.checkpoint(spec.layers, 0).optimizer.values())
         members.append(member)
     last = whole_steps(spec.tokens, step_tokens)

@@ -37,11 +37,17 @@ class Interval:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Write within this. Failing to is no reason to lose what is trained: it is said, and tried again later."""
+        """Write within this."""
         began = self._clock()
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - every kind of storage has errors of its own
-            log("checkpoint-not-written", error=f"{type(error).__name__}: {error}")
+        yield
         ended = self._clock()
         self._due = ended + max(self.seconds, (ended - began) * (1 / self.share - 1))
+
+
+@contextlib.contextmanager
+def survived(trial: str) -> Iterator[None]:
+    """Failing to write on the way is no reason to lose what is trained: it is said, and tried again later."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - every kind of storage has errors of its own
+        log("checkpoint-not-written", trial=trial, error=f"{type(error).__name__}: {error}")

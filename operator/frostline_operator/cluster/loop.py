@@ -18,7 +18,7 @@ from frostline_operator.engine.reconcile import Disagreement, Patience, agree, a
 from frostline_operator.engine.runspec import run_spec
 from frostline_operator.engine.state import Finished, Observation, Run, RunState, StudyState, Trial
 from frostline_operator.engine.tick import advance
-from frostline_operator.engine.transition import RunEnded, apply, book, settle
+from frostline_operator.engine.transition import RunEnded, apply, book, note_saved, settle
 from frostline_trainer.contract import ModelProfile, RunResult
 
 
@@ -101,6 +101,7 @@ class StudyLoop:
         for view in self.cluster.look(self.state.active_runs):
             run = self.state.runs[view.run]
             self.store.add_samples(run.name, view.samples)
+            note_saved(self.state, run.name, view.saved)
             if view.phase == "Ended":
                 self._book(run, view)
             elif view.phase == "Running":
@@ -130,6 +131,9 @@ class StudyLoop:
         newest: dict[str, int] = {}
         for sample in samples:
             newest[sample.trial] = max(newest.get(sample.trial, 0), sample.tokens - run.start_tokens)
+        for index, tokens in run.saved:
+            name = self.state.trials[index].name
+            newest[name] = max(newest.get(name, 0), tokens - run.start_tokens)
         price = price_per_second(self.spec.budget, run.memory_class)
         ended = RunEnded(
             run.name, view.result, view.held_seconds, price, sum(max(0, t) for t in newest.values()), view.message

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from frostline_operator.engine.reconcile import Patience, Sample
@@ -21,6 +21,8 @@ class RunView:
     more."""
     samples: tuple[Sample, ...] = ()
     """Values seen since the last look."""
+    saved: Mapping[str, int] = field(default_factory=dict)
+    """Tokens of checkpoints on the way, by trial, as far as anything new was seen."""
     result: RunResult | None = None
     """The durable record; it may be there while the trainer still lingers."""
     held_seconds: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import httpx
@@ -18,6 +19,8 @@ class Exposition:
     samples: tuple[Sample, ...] = ()
     finished: frozenset[str] = frozenset()
     """Trials that have their last value: nothing more will come of them in this run."""
+    saved: Mapping[str, int] = field(default_factory=dict)
+    """Tokens of each trial's last checkpoint on the way."""
 
 
 def read(text: str, study_uid: str) -> Exposition:
@@ -45,7 +48,12 @@ def read(text: str, study_uid: str) -> Exposition:
         if MetricName.OBJECTIVE in values.by_name
     )
     finished = frozenset(trial for (trial, _), values in found.items() if values.by_name.get(MetricName.FINISHED) == 1)
-    return Exposition(samples, finished)
+    saved = {
+        trial: int(values.by_name[MetricName.CHECKPOINT])
+        for (trial, _), values in found.items()
+        if MetricName.CHECKPOINT in values.by_name
+    }
+    return Exposition(samples, finished, saved)
 
 
 def scrape(client: httpx.Client, address: str, study_uid: str) -> Exposition:

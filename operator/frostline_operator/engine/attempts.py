@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from frostline_operator.engine.state import Run, RunState, StudyState, Trial
-from frostline_trainer.contract import checkpoint_folder
 
 MOST_LOST = 8
 """A run may be lost (killed, evicted, node gone) so often without being the trial's fault."""
@@ -29,41 +28,29 @@ def judge(state: StudyState, trial: Trial) -> Verdict:
     """The verdict on a trial that waits for its current rung.
 
     Out of memory says nothing here: placement finds a larger device, fewer companions or fewer layers. Stopped runs are
-    continued without limit: they are bounded by what stopped them.
+    continued without limit: they are bounded by what stopped them. So is a run that was lost but had saved something.
     """
     ended = [run for run in state.runs_of(trial.index, trial.rung) if not run.state.active]
     faults = [run for run in ended if run.state is RunState.FAULT]
     alone = next((run for run in faults if not run.packed), None)
     if alone is not None:
         return Verdict(give_up=alone.message or "the trainer found the study itself at fault", run=alone.name)
-    lost = [run for run in ended if _came_to_nothing(run)]
+    lost = [run for run in ended if _came_to_nothing(run) and not _left_behind(trial, run)]
     if len(lost) >= MOST_LOST:
         reason = lost[-1].message or "its run ended without a result"
         return Verdict(give_up=f"{len(lost)} attempts came to nothing; the last one: {reason}", run=lost[-1].name)
     return Verdict(solo=bool(faults) or len(lost) >= LOST_BEFORE_SOLO)
 
 
-def unrecorded(state: StudyState, trial: Trial) -> list[Run]:
-    """Attempts at a waiting trial's rung that may have left checkpoints on the way beyond its known one, oldest first.
-
-    Whether they did is known only to whoever looks into the store (`folder_of`); killed runs tell nothing. The attempt
-    that left the known checkpoint went on from the furthest of those before it that trained as many layers.
-    """
-    if trial.outcome is not None or trial.result_at(trial.rung) is not None:
-        return []
-    known = None if trial.checkpoint is None else trial.checkpoint.path
-    found: list[Run] = []
-    for run in state.runs_of(trial.index, trial.rung):
-        if folder_of(trial, run) == known:
-            found = [earlier for earlier in found if earlier.layers != run.layers]
-        elif not run.state.open:
-            found.append(run)
-    return found
-
-
-def folder_of(trial: Trial, run: Run) -> str:
-    """Where a run keeps a trial's checkpoint."""
-    return checkpoint_folder(trial.name, run.rung, run.name)
+def _left_behind(trial: Trial, run: Run) -> bool:
+    """Whether the trial has come further than where the run began, with as many layers: losses since then count."""
+    known = trial.checkpoint
+    return (
+        known is not None
+        and trial.checkpoint_rung == run.rung
+        and known.layers == run.layers
+        and known.tokens > run.start_tokens
+    )
 
 
 def _came_to_nothing(run: Run) -> bool:

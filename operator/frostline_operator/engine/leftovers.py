@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from frostline_operator.engine.attempts import folder_of, unrecorded
 from frostline_operator.engine.state import StudyState, Trial
+from frostline_trainer.contract import checkpoint_folder
 
 
 def keeps_checkpoint(state: StudyState, trial: Trial) -> bool:
@@ -20,11 +20,13 @@ def keeps_checkpoint(state: StudyState, trial: Trial) -> bool:
 def leftovers(state: StudyState) -> list[str]:
     """Folders of ended runs' checkpoints that can be removed, below the study's own; those removed before included.
 
-    A run that left no record may have left a checkpoint: its folders are among them once no trial may go on from it.
+    A run that left no record may have left a checkpoint, so its folders are among them too.
     """
     kept = {t.checkpoint.path for t in state.trials.values() if t.checkpoint and keeps_checkpoint(state, t)}
-    ended = [(state.trials[index], run) for run in state.runs.values() if not run.state.open for index in run.trials]
-    if state.finished is None:
-        retried = {trial.index: trial for trial, run in ended if trial.waiting and trial.rung == run.rung}
-        kept.update(folder_of(trial, run) for trial in retried.values() for run in unrecorded(state, trial))
-    return [folder for trial, run in ended if (folder := folder_of(trial, run)) not in kept]
+    made = (
+        checkpoint_folder(state.trials[index].name, run.rung, run.name)
+        for run in state.runs.values()
+        if not run.state.open
+        for index in run.trials
+    )
+    return [folder for folder in made if folder not in kept]

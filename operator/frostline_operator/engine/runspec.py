@@ -5,7 +5,6 @@ from __future__ import annotations
 from frostline_operator.api.bindings import bind
 from frostline_operator.api.quantity import parse_bytes, parse_duration
 from frostline_operator.api.study import HPOStudySpec
-from frostline_operator.engine.attempts import folder_of, unrecorded
 from frostline_operator.engine.plan import Plan
 from frostline_operator.engine.state import Run, StudyState
 from frostline_trainer.contract import CheckpointRef, RunSpec, TrialSpec
@@ -63,7 +62,6 @@ def _trial(spec: HPOStudySpec, state: StudyState, run: Run, index: int) -> Trial
         hyperparameters=trial.assignment,
         training=bind(spec, trial.assignment).training,
         parent=_parent(trial.checkpoint, run),
-        earlier=[folder_of(trial, past) for past in unrecorded(state, trial) if past.layers == run.layers],
     )
 
 

@@ -158,10 +158,11 @@ class Run:
     seconds: float = 0.0
     train_seconds: float = 0.0
     flops: float = 0.0
-    """As planned; 0 where it took up what an earlier attempt had left, so that no speed is learnt from it."""
     message: str = ""
     awaited: Awaited | None = None
     """Only in the state Awaiting."""
+    saved: tuple[tuple[int, int], ...] = ()
+    """(trial, tokens) of the checkpoints that it has written on the way: what is left of it if it is killed."""
 
     @property
     def packed(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -18,7 +18,6 @@ from frostline_operator.engine.actions import (
     StopRun,
     Wait,
 )
-from frostline_operator.engine.attempts import unrecorded
 from frostline_operator.engine.reconcile import Decision
 from frostline_operator.engine.state import (
     Amounts,
@@ -31,7 +30,7 @@ from frostline_operator.engine.state import (
     StudyState,
     Trial,
 )
-from frostline_trainer.contract import CheckpointRef, ExitCode, RunResult, TrialResult
+from frostline_trainer.contract import CheckpointRef, ExitCode, RunResult, TrialResult, checkpoint_folder
 
 
 def apply(state: StudyState, action: Action) -> None:
@@ -112,22 +111,26 @@ def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = Non
     run = state.runs[ended.run]
     if not run.state.active:
         return
-    result = ended.result
+    result, saved = ended.result, dict(run.saved)
+    for index, tokens in run.saved:
+        # Should it have written a newer one that nobody saw, then the next run has the less to do
+        folder = checkpoint_folder(state.trials[index].name, run.rung, run.name)
+        checkpoint = CheckpointRef(path=folder, layers=run.layers, tokens=tokens)
+        state.update_trial(index, checkpoint=checkpoint, checkpoint_rung=run.rung)
     if result is None or result.run != run.name:
         lost = Amounts(ended.seen_tokens, ended.held_seconds, ended.held_seconds * ended.price_per_second)
         # One that was told to stop and had nothing to write yet (still starting up) is no loss.
         how = RunState.STOPPED if run.state is RunState.STOPPING else RunState.LOST
-        state.update_run(run.name, state=how, charged=lost, message=ended.message)
+        state.update_run(run.name, state=how, charged=lost, message=ended.message, saved=())
         return
     by_name = {trial.name: trial for trial in result.trials}
-    trained, whole = 0, True
+    trained = 0
     held: list[Recorded] = []
     for index in run.trials:
         outcome = by_name.get(state.trials[index].name)
         if outcome is None:
             continue
-        trained += _to_charge(state, run, index, outcome)
-        whole = whole and outcome.start_tokens is None
+        trained += max(0, max(outcome.tokens, saved.get(index, 0)) - run.start_tokens)
         _keep_checkpoint(state, run, result, index, outcome)
         if state.trials[index].result_at(run.rung) is not None or result.layers != run.layers:
             continue
@@ -147,9 +150,24 @@ def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = Non
         device=result.device,
         seconds=seconds,
         train_seconds=result.train_seconds,
-        flops=run.flops if whole else 0.0,
+        saved=(),
         message=result.message or ended.message,
     )
+
+
+def note_saved(state: StudyState, name: str, saved: Mapping[str, int]) -> None:
+    """Note what a run under way has saved of its trials, in place.
+
+    Args:
+        state: of the study.
+        name: of the run.
+        saved: tokens of its last checkpoints on the way, by trial.
+    """
+    run = state.runs[name]
+    known = dict(run.saved)
+    newer = {i: t for i in run.trials if (t := saved.get(state.trials[i].name, 0)) > known.get(i, run.start_tokens)}
+    if newer and run.state.active:
+        state.update_run(name, saved=tuple(sorted({**known, **newer}.items())))
 
 
 def book(state: StudyState, name: str, decisions: Iterable[Decision]) -> None:
@@ -167,21 +185,6 @@ def book(state: StudyState, name: str, decisions: Iterable[Decision]) -> None:
         state.update_run(name, awaited=replace(run.awaited, records=left))
     else:
         state.update_run(name, state=run.awaited.ends, awaited=None)
-
-
-def _to_charge(state: StudyState, run: Run, index: int, outcome: TrialResult) -> int:
-    """Tokens to charge a run for one of its trials.
-
-    Where it went on from what an earlier attempt had left, that has been charged for what was seen of it, which may be
-    less than what it trained (nothing, if it ran out of memory): the rest is charged here.
-    """
-    done = max(0, outcome.tokens - run.start_tokens)
-    if outcome.start_tokens is None:
-        return done
-    trial = state.trials[index]
-    before = [past for past in unrecorded(state, trial) if past.layers == run.layers]
-    charged = sum(past.charged.tokens // len(past.trials) for past in before)
-    return max(outcome.tokens - outcome.start_tokens, done - charged)
 
 
 def _keep_checkpoint(state: StudyState, run: Run, result: RunResult, index: int, outcome: TrialResult) -> None:

@@ -113,21 +113,22 @@ def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint_on_the_way(tmp_pa
     process = start(tmp_path, long)
     states = [tmp_path / "checkpoints" / name / "rung-0-0" / "state.json" for name in ("a", "b")]
     wait_for(lambda: all(state.exists() for state in states))
+    wait_for(lambda: scrape(tmp_path).count("frostline_trial_checkpoint_tokens{") == 2)
     process.kill()
     process.communicate()
     assert not (tmp_path / "result.json").exists()
     seen = [json.loads(state.read_text())["tokens"] for state in states]
     for trial in long["trials"]:
-        trial["earlier"] = [f"{trial['name']}/rung-0-0"]
+        trial["parent"] = {"path": f"{trial['name']}/rung-0-0", "layers": 2, "tokens": min(seen)}
 
     tokens = max(seen) + 256
     again = start(tmp_path, {**long, "run": "run-1", "tokens": tokens})
     output = again.communicate(timeout=60)[0]
     assert again.returncode == 0, output
     gone_on = result(tmp_path).trials
-    assert [t.start_tokens for t in gone_on] == seen and min(seen) > 0
+    assert min(seen) > 0 and {t.tokens for t in gone_on} == {tokens}
     for trial in long["trials"]:
-        trial["earlier"] = []
+        del trial["parent"]
     calm = start(tmp_path, {**long, "run": "run-2", "tokens": tokens, "checkpointSeconds": None})
     assert calm.communicate(timeout=60) and calm.returncode == 0
     undisturbed = result(tmp_path).trials

@@ -7,8 +7,8 @@ import math
 from frostline_operator.engine.actions import StartRun
 from frostline_operator.engine.reconcile import Decision
 from frostline_operator.engine.state import Amounts, RunState, StudyState, Trial
-from frostline_operator.engine.transition import RunEnded, apply, book, settle
-from frostline_trainer.contract import ExitCode, RunResult, TrialResult
+from frostline_operator.engine.transition import RunEnded, apply, book, note_saved, settle
+from frostline_trainer.contract import CheckpointRef, ExitCode, RunResult, TrialResult
 
 
 def started(layers: int = 2, start_tokens: int = 100) -> StudyState:
@@ -181,22 +181,34 @@ def test_a_trial_for_which_nothing_counts_is_left_without_a_result() -> None:
     assert state.runs["r"].state is RunState.SUCCEEDED and state.trials[0].waiting
 
 
-def test_what_a_lost_attempt_trained_is_charged_once() -> None:
-    state = started()
-    from_halfway = completed("s-0", 1.5).model_copy(update={"start_tokens": 150})
-    settle(state, RunEnded("r", result(from_halfway, completed("s-1", 2.5)), 31.0))
-    run = state.runs["r"]
-    assert run.charged.tokens == 100 + 100, "nobody had charged for the 50 before"
-    assert run.flops == 0, "no speed is learnt from it"
-    assert state.trials[0].results[0].tokens == 200
+# --- checkpoints on the way ---
 
 
-def test_what_a_lost_attempt_was_charged_for_is_not_charged_again() -> None:
+def test_a_lost_run_leaves_what_it_was_seen_to_have_saved() -> None:
     state = started()
-    settle(state, RunEnded("r", None, 40.0, seen_tokens=80))
-    apply(state, StartRun("r2", 0, 1, 2, 200, 100, (0, 1), "cpu", Amounts(200, 90.0, 9.0), 60.0, None, 1e6))
-    one = completed("s-0", 1.5).model_copy(update={"start_tokens": 150})
-    two = completed("s-1", 2.5).model_copy(update={"start_tokens": 120})
-    settle(state, RunEnded("r2", result(one, two).model_copy(update={"run": "r2"}), 31.0))
-    # Of 100 each, 40 each were seen before they were lost; the second trained 80 itself
-    assert state.runs["r2"].charged.tokens == 60 + 80
+    note_saved(state, "r", {"s-0": 150})
+    note_saved(state, "r", {"s-0": 140, "s-1": 100, "s-9": 180})  # none that is newer, or that is a trial of it
+    assert state.runs["r"].saved == ((0, 150),)
+    assert state.trials[0].checkpoint is None, "while the run is under way nobody goes on from it"
+    settle(state, RunEnded("r", None, 40.0, seen_tokens=50))
+    checkpoint = state.trials[0].checkpoint
+    assert checkpoint == CheckpointRef(path="s-0/rung-1-r", layers=2, tokens=150)
+    assert (state.trials[0].checkpoint_rung, state.trials[1].checkpoint) == (1, None)
+    assert state.runs["r"].saved == ()
+
+
+def test_a_run_that_ended_out_of_memory_leaves_and_is_charged_for_what_it_had_saved() -> None:
+    state = started()
+    note_saved(state, "r", {"s-0": 150})
+    trials = [TrialResult(name=name, reason="OutOfMemory", tokens=100) for name in ("s-0", "s-1")]
+    settle(state, RunEnded("r", result(*trials, code=ExitCode.OUT_OF_MEMORY), 31.0))
+    assert state.runs["r"].charged.tokens == 50
+    assert state.trials[0].checkpoint is not None and state.trials[0].checkpoint.tokens == 150
+
+
+def test_a_record_counts_before_what_was_saved_on_the_way() -> None:
+    state = started()
+    note_saved(state, "r", {"s-0": 150})
+    settle(state, RunEnded("r", result(completed("s-0", 1.5), completed("s-1", 2.5)), 31.0))
+    assert state.trials[0].checkpoint == CheckpointRef(path="s-0/c", layers=2, tokens=200)
+    assert state.runs["r"].charged.tokens == 200

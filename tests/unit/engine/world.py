@@ -13,13 +13,12 @@ from typing import Any
 
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine.actions import Action, CreateTrial, EndTrial, Finish, StartRun, Wait
-from frostline_operator.engine.attempts import folder_of, unrecorded
 from frostline_operator.engine.budget import charged
 from frostline_operator.engine.reconcile import Patience, decide
 from frostline_operator.engine.state import MemoryClass, Observation, Run, RunState, StudyState
 from frostline_operator.engine.tick import advance
-from frostline_operator.engine.transition import RunEnded, apply, book, settle
-from frostline_trainer.contract import ExitCode, ModelProfile, RunResult, TrialResult
+from frostline_operator.engine.transition import RunEnded, apply, book, note_saved, settle
+from frostline_trainer.contract import ExitCode, ModelProfile, RunResult, TrialResult, checkpoint_folder
 
 LAYERS = 10
 PROFILE = ModelProfile(
@@ -85,8 +84,8 @@ class World:
         self.now = 1000.0
         self.log: list[Action] = []
         self.started_at: dict[str, float] = {}
-        self.store: dict[str, tuple[int, int]] = {}
-        """What lost runs had written on the way: layers and tokens by folder."""
+        self.trained: Counter[str] = Counter()
+        """Tokens that each run has trained for all its trials, as far as anybody could see."""
         self._saving = random.Random(seed)
 
     def observe(self) -> Observation:
@@ -156,7 +155,7 @@ class World:
         price = run.charged.cost / run.charged.gpu_seconds if run.charged.gpu_seconds else 0.0
         if self.random.random() < self.trouble.lost:
             self._save(run)
-            return RunEnded(run.name, None, seconds, price)
+            return RunEnded(run.name, None, seconds, price, self.trained[run.name])
         capacity = self.trouble.capacity.get(run.memory_class)
         if (
             capacity is not None
@@ -174,19 +173,16 @@ class World:
         return self._result(run, ExitCode.DONE, "Completed", run.tokens, seconds, price)
 
     def _save(self, run: Run) -> None:
+        """Checkpoints on the way of some of its trials."""
+        saved = {}
         for index in run.trials:
-            trial, share = self.state.trials[index], self._saving.random()
-            begun = self._start(run, index) or run.start_tokens
-            tokens = begun + int((run.tokens - begun) * share) // 10 * 10
-            if tokens > begun:
-                self.store[folder_of(trial, run)] = (run.layers, tokens)
-
-    def _start(self, run: Run, index: int) -> int | None:
-        """Tokens of the checkpoint of an earlier attempt that the trainer would find, None without one."""
-        trial = self.state.trials[index]
-        folders = [folder_of(trial, past) for past in unrecorded(self.state, trial)]
-        found = [self.store[f][1] for f in folders if f in self.store and self.store[f][0] == run.layers]
-        return max((tokens for tokens in found if run.start_tokens < tokens <= run.tokens), default=None)
+            tokens = (
+                run.start_tokens + int((run.tokens - run.start_tokens) * self._saving.uniform(-0.3, 0.99)) // 10 * 10
+            )
+            if tokens > run.start_tokens:
+                saved[self.state.trials[index].name] = tokens
+                self.trained[run.name] += tokens - run.start_tokens
+        note_saved(self.state, run.name, saved)
 
     def _whole_run(self, run: Run, code: ExitCode, reason: Any, seconds: float, price: float) -> RunEnded:
         trials = [TrialResult(name=self.state.trials[t].name, reason=reason) for t in run.trials]
@@ -195,10 +191,8 @@ class World:
 
     def _result(self, run: Run, code: ExitCode, reason: Any, tokens: int, seconds: float, price: float) -> RunEnded:
         trials = []
-        asked = tokens
         for index in run.trials:
-            begun = self._start(run, index)
-            tokens = max(asked, begun or 0)
+            self.trained[run.name] += tokens - run.start_tokens
             value = self.value(index, run.layers, tokens) if tokens else None
             diverged = reason == "Completed" and value is not None and math.isnan(value)
             trials.append(
@@ -207,8 +201,7 @@ class World:
                     reason="Diverged" if diverged else reason,
                     objective=value,
                     tokens=tokens,
-                    start_tokens=begun,
-                    checkpoint=folder_of(self.state.trials[index], run) if tokens else None,
+                    checkpoint=checkpoint_folder(self.state.trials[index].name, run.rung, run.name) if tokens else None,
                 )
             )
         result = RunResult(

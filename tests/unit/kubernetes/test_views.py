@@ -72,6 +72,16 @@ def test_phases(state: RunState, the_job: dict[str, Any] | None, pods: list[dict
     assert view(run(state), the_job, pods, NOW).phase == phase
 
 
+@pytest.mark.parametrize("the_job", [None, job("Failed"), job(deleted=True)])
+def test_a_pod_that_vanished_with_its_node_is_charged_for_the_time_it_held_its_device(
+    the_job: dict[str, Any] | None,
+) -> None:
+    gone = {**pod("Running", RUNNING), "_gone": True}
+    there = view(run(), job(), [pod("Running", RUNNING)], NOW)
+    seen = view(run(), the_job, [gone], NOW)
+    assert seen.phase == "Ended" and seen.held_seconds == there.held_seconds > 0
+
+
 def test_a_record_is_read_and_says_how_long_it_took() -> None:
     seen = view(run(), job("Complete"), [pod("Succeeded", ended(0, RESULT.to_json()))], NOW)
     assert seen.result == RESULT

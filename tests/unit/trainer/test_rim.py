@@ -208,7 +208,7 @@ def test_the_result_of_the_largest_run_fits_a_termination_message() -> None:
     trials = [
         TrialResult(
             name=f"{study}-{1000 + number}", reason="Completed", objective=-1.2345678901234567e-100,
-            tokens=10**10 + number, start_tokens=10**10 - number,
+            tokens=10**10 + number,
             checkpoint=checkpoint_folder(f"{study}-{1000 + number}", 10, run),
         )
         for number in range(MAX_TRIALS_PER_RUN)
@@ -221,3 +221,10 @@ def test_the_result_of_the_largest_run_fits_a_termination_message() -> None:
     text = whole.to_json()
     assert len(text.encode()) <= RESULT_LIMIT_BYTES
     assert RunResult.model_validate_json(text) == whole
+
+
+def test_a_record_of_another_version_is_read_as_far_as_it_is_known() -> None:
+    """Runs are under way while the operator is replaced by the next one."""
+    trial = '{"name": "a", "reason": "Completed", "objective": 1.5, "tokens": 8, "checkpointBytes": 9}'
+    result = RunResult.model_validate_json(f'{{"run": "r", "layers": 1, "exitCode": 0, "trials": [{trial}], "new": 1}}')
+    assert result.trials[0].objective == 1.5

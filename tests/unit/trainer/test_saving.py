@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frostline_trainer import loop
-from frostline_trainer.checkpoint import load_checkpoint, start_of
-from frostline_trainer.contract import RunSpec, TrialResult
+from frostline_trainer.checkpoint import load_checkpoint
+from frostline_trainer.contract import RunSpec
 from frostline_trainer.errors import StudyFault
 from frostline_trainer.metrics import RunMetrics
 from frostline_trainer.pack import build_pack
@@ -54,62 +53,33 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_as_if_nothing_had_been(
     killed(run_spec(family, trials, 2, 8, rough, run="run-0", **saving_each_step), monkeypatch, 5)
     step = calm["a"].tokens // 8
     assert load_checkpoint(Store(str(rough)), "a/rung-0-0").tokens == 5 * step
-    # Of the other trial's a part is missing, as where the process was killed while it removed the one before
-    next((rough / "b/rung-0-0").glob("weights-*")).unlink()
 
-    for one in trials:
-        one["earlier"] = [f"{one['name']}/rung-0-0", f"{one['name']}/rung-0-9"]
+    # Of one of them nobody has seen the newest
+    for one, tokens in zip(trials, (5 * step, 3 * step), strict=True):
+        one["parent"] = {"path": f"{one['name']}/rung-0-0", "layers": 2, "tokens": tokens}
     again = evaluate(run_spec(family, trials, 2, 8, rough, run="run-1"))
-    assert (again["a"].start_tokens, again["b"].start_tokens) == (5 * step, None)
     for name, result in again.items():
         assert (result.objective, result.tokens) == (calm[name].objective, calm[name].tokens)
         assert saved(rough, result) == saved(tmp_path / "calm", calm[name])
 
 
-@pytest.fixture
-def made(tmp_path: Path) -> Callable[[str, int, int], TrialResult]:
-    """Checkpoints of trial a: folder, layers, steps."""
-
-    def make(run: str, layers: int, steps: int) -> TrialResult:
-        return evaluate(run_spec("MLP", [trial("MLP", "a")], layers, steps, tmp_path, run=run))["a"]
-
-    return make
-
-
-def test_of_several_attempts_the_furthest_with_as_many_layers_counts(
-    made: Callable[[str, int, int], TrialResult], tmp_path: Path
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for run, layers, steps in (("x-0", 2, 2), ("x-1", 2, 4), ("x-2", 1, 6), ("x-3", 2, 8)):
-        made(run, layers, steps)
-    store = Store(str(tmp_path))
-    folders = [f"a/rung-0-{number}" for number in range(5)]
+    evaluate(run_spec("MLP", [trial("MLP", "a")], 2, 2, tmp_path, run="x-0"))
+    read = Store.read
 
-    def start(parent: TrialResult | None = None, at_most: int = 16 * 6) -> tuple[str, bool] | None:
-        one = {**trial("MLP", "a", parent, 2), "earlier": folders}
-        spec = run_spec("MLP", [one], 2, 6, tmp_path)
-        found = start_of(store, spec, spec.trials[0], at_most)
-        return None if found is None else (found.folder, found.own)
+    def replaced_meanwhile(self: Store, name: str) -> bytes:
+        content = read(self, name)
+        if name.endswith("state.json") and json.loads(content)["step"] == 2:
+            evaluate(run_spec("MLP", [trial("MLP", "a")], 2, 4, tmp_path, run="x-0"))
+        return content
 
-    assert start() == ("a/rung-0-1", False)
-    assert start(at_most=16 * 3) == ("a/rung-0-0", False)
-    assert start(at_most=16) is None
-    # Torn apart, of another format, without a number: each is passed over
-    (tmp_path / "a/rung-0-1/state.json").write_text("{")
-    assert start() == ("a/rung-0-0", False)
-    state = json.loads((tmp_path / "a/rung-0-0/state.json").read_text())
-    (tmp_path / "a/rung-0-0" / state["weights"]).write_bytes(b"torn")
-    assert start() is None
-    (tmp_path / "a/rung-0-0/state.json").write_text(json.dumps({**state, "format": 99}))
-    assert start() is None
-    # A parent counts where it is as far, and has to be there
-    parent = made("y-7", 2, 4)
-    assert start(parent) == ("a/rung-0-7", True)
-    made("x-1", 2, 5)
-    assert start(parent) == ("a/rung-0-1", False)
-    for folder in ("a/rung-0-7", "a/rung-0-1"):
-        shutil.rmtree(tmp_path / folder)
-    with pytest.raises(StudyFault, match="no whole checkpoint in a/rung-0-7"):
-        start(parent)
+    monkeypatch.setattr(Store, "read", replaced_meanwhile)
+    assert load_checkpoint(Store(str(tmp_path)), "a/rung-0-0").step == 4
+    shutil.rmtree(tmp_path / "a")
+    with pytest.raises(StudyFault, match="no whole checkpoint in a/rung-0-0"):
+        load_checkpoint(Store(str(tmp_path)), "a/rung-0-0")
 
 
 def test_what_cannot_be_written_on_the_way_is_said_and_training_goes_on(
@@ -122,15 +92,22 @@ def test_what_cannot_be_written_on_the_way_is_said_and_training_goes_on(
     refused: list[str] = []
 
     def full_at_first(self: Store, name: str, content: bytes) -> None:
-        if len(refused) < 2:
+        # Of the first trial the optimizer's state has no room, of the other one all has
+        if name.startswith("a/rung-0-run/optimizer") and len(refused) < 2:
             refused.append(name)
+            assert list((tmp_path / "a/rung-0-run").iterdir()) != []
             raise OSError("no space left on device")
+        if name.startswith("b/rung-0-run/weights-2"):
+            # What it could not write whole is gone again
+            assert list((tmp_path / "a/rung-0-run").iterdir()) == []
+            assert (tmp_path / "b/rung-0-run/state.json").exists()
         write(self, name, content)
 
     monkeypatch.setattr(Store, "write", full_at_first)
-    result = evaluate(run_spec("MLP", [trial("MLP", "a")], 2, 6, tmp_path, **saving_each_step))["a"]
-    assert (result.reason, result.tokens) == ("Completed", 96)
-    assert capsys.readouterr().out.count("no space left on device") == 2
+    trials = [trial("MLP", "a"), trial("MLP", "b")]
+    results = evaluate(run_spec("MLP", trials, 2, 6, tmp_path, **saving_each_step))
+    assert {(r.reason, r.tokens) for r in results.values()} == {("Completed", 96)}
+    assert capsys.readouterr().out.count("no space left on device") == 2 == len(refused)
 
 
 @given(interval=st.floats(0.1, 1000), writing=st.lists(st.floats(0, 100), min_size=1, max_size=20))
@@ -184,24 +161,27 @@ def test_a_file_that_could_not_be_written_leaves_nothing_behind(
     assert list((tmp_path / "a/rung-0-0").iterdir()) == []
 
 
-def test_metrics_begin_where_the_trial_goes_on(tmp_path: Path) -> None:
-    first = evaluate(run_spec("MLP", [trial("MLP", "a")], 2, 4, tmp_path, run="run-0"))["a"]
-    one = {**trial("MLP", "a"), "earlier": [str(first.checkpoint)]}
-    spec = run_spec("MLP", [one], 2, 6, tmp_path, run="run-1")
-    metrics = Watched(spec, 2)
+def test_metrics_tell_where_a_trial_began_and_how_far_it_is_saved(
+    tmp_path: Path, saving_each_step: dict[str, float]
+) -> None:
+    first = evaluate(run_spec("MLP", [trial("MLP", "a")], 2, 3, tmp_path))["a"]
+    spec = run_spec("MLP", [trial("MLP", "a", first, 2)], 2, 6, tmp_path, rung=1, **saving_each_step)
+    metrics = Told(spec, 2)
     pack = build_pack(spec, torch.device("cpu"), Store(spec.checkpoint))
     loop.train(pack, Store(spec.checkpoint), metrics, lambda: False)
-    assert metrics.tokens[0] == first.tokens == 64 and min(metrics.tokens) == 64
+    assert metrics.told["tokens"][0] == 48 and metrics.told["tokens"][-1] == 96
+    # Not at the end, where a record will tell of it: whoever went on from there had nothing to do
+    assert metrics.told["checkpoint_tokens"] == [64, 80]
 
 
-class Watched(RunMetrics):
-    """Keeps what it was told of tokens."""
+class Told(RunMetrics):
+    """Keeps all that it was told."""
 
     def __init__(self, spec: RunSpec, layers: int) -> None:
         super().__init__(spec, layers)
-        self.tokens: list[int] = []
+        self.told: dict[str, list[Any]] = {}
 
     def update(self, trial: str, **changes: Any) -> None:
-        if "tokens" in changes:
-            self.tokens.append(changes["tokens"])
+        for name, value in changes.items():
+            self.told.setdefault(name, []).append(value)
         super().update(trial, **changes)

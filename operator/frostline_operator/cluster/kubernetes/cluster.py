@@ -129,8 +129,8 @@ class KubernetesCluster:
 
     def _with_samples(self, run: Run, seen: RunView, where: str) -> RunView:
         trials = self._trials_of.get(run.name) or [self._state.trials[index].name for index in run.trials]
-        samples = self._scores.of(run, trials, where)
-        return replace(seen, samples=samples)
+        shown = self._scores.of(run, trials, where)
+        return replace(seen, samples=shown.samples, saved=shown.saved)
 
     def _without_pod(self, job: Manifest | None, pods: list[Manifest], now: float) -> Trouble | None:
         """A Job that is refused its pod (a quota, an admission webhook) says so in events only."""

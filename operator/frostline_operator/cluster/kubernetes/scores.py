@@ -18,6 +18,7 @@ from frostline_operator.cluster.kubernetes.settings import OperatorSettings
 from frostline_operator.cluster.kubernetes.watching import Watcher
 from frostline_operator.cluster.prometheus.asking import Asker
 from frostline_operator.cluster.prometheus.forms import CustomQuery, Form, Seen, TrainerSeries
+from frostline_operator.cluster.scrape import Exposition
 from frostline_operator.engine.reconcile import INTERVALS, Patience, Sample
 from frostline_operator.engine.state import Run, StudyState
 
@@ -126,8 +127,10 @@ class Scores:
             if run is not None and run.state.open and run.rung == seen.sample.rung:
                 self._keep(run, seen)
 
-    def of(self, run: Run, trials: Sequence[str], where: str) -> tuple[Sample, ...]:
-        """Values of a running trainer since the last call; it is let go once its last ones are there.
+    def of(self, run: Run, trials: Sequence[str], where: str) -> Exposition:
+        """What a running trainer has shown since the last call; it is let go once its last values are there.
+
+        What it has saved on the way is always read directly: it is nobody's score.
 
         Args:
             run: whose.
@@ -135,18 +138,14 @@ class Scores:
             where: host and port of its /metrics.
         """
         self._where[run.name] = where
-        if self.from_prometheus:
-            self._watcher.forget(self._study.uid, run.name)
-            if set(trials) <= self._final.get(run.name, set()):
-                self._watcher.release(where)
-            return tuple(self._new.pop(run.name, ()))
         self._watcher.watch(self._study.uid, run.name, where, trials, self.interval)
-        shown = self._watcher.take(self._study.uid, run.name)
-        if shown is None:
-            return ()
+        shown = self._watcher.take(self._study.uid, run.name) or Exposition()
+        if self.from_prometheus:
+            finished = frozenset(self._final.get(run.name, ()))
+            shown = Exposition(tuple(self._new.pop(run.name, ())), finished, shown.saved)
         if set(trials) <= shown.finished:
             self._watcher.release(where)
-        return shown.samples
+        return shown
 
     def late(self, run: Run) -> tuple[Sample, ...]:
         """Everything that Prometheus has shown of a run, in order of tokens."""

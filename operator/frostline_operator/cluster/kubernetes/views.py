@@ -45,23 +45,26 @@ def view(run: Run, job: Manifest | None, pods: Sequence[Manifest], now: float) -
     ended = None if pod is None else _terminated(pod)
     if pod is not None and (ended is not None or phase(pod) in ("Succeeded", "Failed")):
         result = None if ended is None else read_result(str(ended.get("message") or ""))
-        held = 0.0 if ended is None else _between(ended.get("startedAt"), ended.get("finishedAt"), now)
-        seconds = result.seconds if result is not None else held
-        return RunView(run.name, "Ended", (), result, seconds, "" if result is not None else _epitaph(pod, ended))
+        lasted = 0.0 if ended is None else _between(ended.get("startedAt"), ended.get("finishedAt"), now)
+        seconds = result.seconds if result is not None else lasted
+        message = "" if result is not None else _epitaph(pod, ended)
+        return RunView(run.name, "Ended", result=result, held_seconds=seconds, message=message)
+    running = None if pod is None else _running_since(pod)
     if pod is not None and not pod.get("_gone"):
-        running = _running_since(pod)
         if running is None:
             return RunView(run.name, "Starting")
         return RunView(run.name, "Running", held_seconds=_between(running, None, now))
+    # Nobody saw a pod end that is gone with its node; until now, it may have held its device
+    held = _between(running, None, now)
     if job is None:
         if run.state is RunState.PENDING and pod is None:
             return RunView(run.name, "Absent")
-        return RunView(run.name, "Ended", message="its Job was deleted")
+        return RunView(run.name, "Ended", held_seconds=held, message="its Job was deleted")
     failed = _condition(job, "Failed") or _condition(job, "FailureTarget")
     over = failed or _condition(job, "Complete") or job["metadata"].get("deletionTimestamp")
     if over or (pod is not None and job.get("spec", {}).get("suspend")):
         message = failed.get("message", "") if failed else "its pod is gone"
-        return RunView(run.name, "Ended", message=str(message))
+        return RunView(run.name, "Ended", held_seconds=held, message=str(message))
     return RunView(run.name, "Starting")
 
 

@@ -99,7 +99,7 @@ class Watcher:
             seen = scrape(self._client, target.address, target.uid)
             last = bool(target.trials) and target.trials <= seen.finished
             with self._lock:
-                target.seen = seen if seen.samples else target.seen
+                target.seen = seen if seen.samples or seen.saved else target.seen
                 target.finished = last
         except Exception:
             log.exception("scraping %s", target.address)

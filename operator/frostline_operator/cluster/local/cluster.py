@@ -17,7 +17,7 @@ from frostline_operator.cluster.local.devices import Device
 from frostline_operator.cluster.local.files import StudyFiles
 from frostline_operator.cluster.local.profile import trainer_environment
 from frostline_operator.cluster.protocol import RunSettings, RunView
-from frostline_operator.cluster.scrape import release, scrape
+from frostline_operator.cluster.scrape import Exposition, release, scrape
 from frostline_operator.engine.reconcile import Patience, Sample
 from frostline_operator.engine.state import MemoryClass, Run
 from frostline_trainer.contract import RESULT_ENV, RUN_ENV, RunResult, RunSpec
@@ -75,24 +75,25 @@ class LocalCluster:
             return RunView(run.name, "Absent")
         if life == "Alive":
             self._device_of(run)
-            return RunView(run.name, "Running", tuple(self._samples(run, result is not None)), result, held)
+            shown = self._shown(run, result is not None)
+            return RunView(run.name, "Running", shown.samples, shown.saved, result, held)
         self._held.pop(run.name, None)
         message = "" if result is not None else processes.last_lines(files.log)
         ended_after = result.seconds if result is not None else held
-        return RunView(run.name, "Ended", (), result, ended_after, message)
+        return RunView(run.name, "Ended", result=result, held_seconds=ended_after, message=message)
 
     def _reap(self, name: str) -> None:
         child = self._children.get(name)
         if child is not None and child.poll() is not None:
             del self._children[name]
 
-    def _samples(self, run: Run, final: bool) -> list[Sample]:
+    def _shown(self, run: Run, final: bool) -> Exposition:
         now = time.monotonic()
         if not final and now - self._scraped.get(run.name, 0.0) < self._interval:
-            return []
+            return Exposition()
         self._scraped[run.name] = now
         address = self._address(run)
-        return [] if address is None else list(scrape(self._client, address, self._uid).samples)
+        return Exposition() if address is None else scrape(self._client, address, self._uid)
 
     def _address(self, run: Run) -> str | None:
         try:

@@ -121,18 +121,18 @@ class Asker:
             study = self._studies.get(uid)
             if study is None:
                 return []
-            # What has settled meanwhile counts, even if Prometheus is gone by now
-            found = study.new + study.settling.take(time.monotonic(), study.settle_seconds)
-            study.new = []
+            found, study.new = study.new, []
             return found
 
     def asked(self, uid: str) -> bool:
         """Whether the study was asked for, whatever came of it, and what was shown has had time to settle."""
         with self._lock:
             study = self._studies.get(uid)
-            if study is None or study.first_answered_at is None:
+            if study is None or study.first_answered_at is None or study.answered_at is None:
                 return study is not None and study.failures > 0
-            return time.monotonic() - study.first_answered_at >= study.settle_seconds
+            # While it cannot answer, it has as long to come back
+            latest = time.monotonic() if study.failures else study.answered_at
+            return latest - study.first_answered_at >= study.settle_seconds
 
     def problem(self, uid: str) -> Problem | None:
         """What is wrong with the last answer, None where nothing is."""
