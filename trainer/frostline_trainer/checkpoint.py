@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -76,16 +77,17 @@ def load_checkpoint(store: Store, folder: str) -> Checkpoint:
     Raises:
         StudyFault: there is none, or it is of another format.
     """
-    for _ in range(_READS - 1):
-        with contextlib.suppress(FileNotFoundError):
+    reads = 0
+    while True:
+        reads += 1
+        try:
             return _load(store, folder)
-    try:
-        return _load(store, folder)
-    except (FileNotFoundError, json.JSONDecodeError, KeyError) as error:
-        raise StudyFault(
-            f"trials.parent.path: no whole checkpoint in {folder} ({error!r}); was it removed, or is this not the "
-            "volume it was written to?"
-        ) from error
+        except (FileNotFoundError, SafetensorError, ValueError, KeyError) as error:
+            if reads == _READS:
+                raise StudyFault(
+                    f"trials.parent.path: no whole checkpoint in {folder} ({error!r}); was it removed, or is this not "
+                    "the volume it was written to?"
+                ) from error
 
 
 def _load(store: Store, folder: str) -> Checkpoint:

@@ -163,6 +163,15 @@ class Trial:
         """The run has been asked to stop: report the tokens seen and return; a checkpoint is written for you."""
         return self._place.stopped()
 
+    def _was_over(self) -> bool:
+        """Whether an attempt that was killed at its very end, before anybody had its result, has left it."""
+        objective = None if self._saved is None else self._saved.extra.get("objective")
+        if self.start_tokens < self.tokens or objective is None:
+            return False
+        self._objective = objective
+        self._place.metrics.update(self.name, objective=objective, tokens=self._seen)
+        return True
+
     def _result(self, reason: Reason) -> TrialResult:
         folder = None
         if reason != "Diverged" and self._suffix is not None:
@@ -184,7 +193,8 @@ class Trial:
         with on_host():
             state = optimizer_state(self._optimizer, suffix.trainable()) if self._optimizer else {}
             # Nobody here counts steps; tokens tell its files from those of the one before as well
-            checkpoint = Checkpoint(self.layers, self._seen, self._seen, suffix.state(), state)
+            extra = {"objective": self._objective}
+            checkpoint = Checkpoint(self.layers, self._seen, self._seen, suffix.state(), state, extra)
             save_checkpoint(self._place.store, folder, checkpoint)
         self._written = self._seen
         return folder
@@ -223,6 +233,8 @@ def run_custom(
     trials = [Trial(spec, trial, device, place) for trial in spec.trials]
 
     def evaluate(trial: Trial) -> TrialResult:
+        if trial._was_over():
+            return trial._result("Completed")
         seed_everything(spec.seed)
         try:
             with on_host():  # until it calls `freeze`: data and model are made before

@@ -99,9 +99,9 @@ class StudyLoop:
 
     def _look(self) -> None:
         for view in self.cluster.look(self.state.active_runs):
+            note_saved(self.state, view.run, view.saved)
             run = self.state.runs[view.run]
             self.store.add_samples(run.name, view.samples)
-            note_saved(self.state, run.name, view.saved)
             if view.phase == "Ended":
                 self._book(run, view)
             elif view.phase == "Running":

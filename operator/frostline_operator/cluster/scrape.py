@@ -56,14 +56,14 @@ def read(text: str, study_uid: str) -> Exposition:
     return Exposition(samples, finished, saved)
 
 
-def scrape(client: httpx.Client, address: str, study_uid: str) -> Exposition:
-    """The values that a trainer shows now; nothing where it does not answer, which says nothing about it."""
+def scrape(client: httpx.Client, address: str, study_uid: str) -> Exposition | None:
+    """The values that a trainer shows now; None where it does not answer, which says nothing about it."""
     try:
         answer = client.get(f"http://{address}/metrics")
         answer.raise_for_status()
         return read(answer.text, study_uid)
     except (httpx.HTTPError, ValueError):
-        return Exposition()
+        return None
 
 
 def release(client: httpx.Client, address: str) -> None:

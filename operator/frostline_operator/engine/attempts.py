@@ -35,22 +35,24 @@ def judge(state: StudyState, trial: Trial) -> Verdict:
     alone = next((run for run in faults if not run.packed), None)
     if alone is not None:
         return Verdict(give_up=alone.message or "the trainer found the study itself at fault", run=alone.name)
-    lost = [run for run in ended if _came_to_nothing(run) and not _left_behind(trial, run)]
+    lost = _lost(trial, ended)
     if len(lost) >= MOST_LOST:
         reason = lost[-1].message or "its run ended without a result"
         return Verdict(give_up=f"{len(lost)} attempts came to nothing; the last one: {reason}", run=lost[-1].name)
     return Verdict(solo=bool(faults) or len(lost) >= LOST_BEFORE_SOLO)
 
 
-def _left_behind(trial: Trial, run: Run) -> bool:
-    """Whether the trial has come further than where the run began, with as many layers: losses since then count."""
-    known = trial.checkpoint
-    return (
-        known is not None
-        and trial.checkpoint_rung == run.rung
-        and known.layers == run.layers
-        and known.tokens > run.start_tokens
-    )
+def _lost(trial: Trial, ended: list[Run]) -> list[Run]:
+    """Losses since the trial has got further than ever before at this rung."""
+    lost: list[Run] = []
+    furthest = 0
+    for run in ended:
+        saved = dict(run.saved).get(trial.index, 0)
+        if saved > furthest:
+            furthest, lost = saved, []
+        elif _came_to_nothing(run):
+            lost.append(run)
+    return lost
 
 
 def _came_to_nothing(run: Run) -> bool:

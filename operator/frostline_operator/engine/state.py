@@ -162,7 +162,7 @@ class Run:
     awaited: Awaited | None = None
     """Only in the state Awaiting."""
     saved: tuple[tuple[int, int], ...] = ()
-    """(trial, tokens) of the checkpoints that it has written on the way: what is left of it if it is killed."""
+    """(trial, tokens) of the last checkpoints that it was seen to write on the way: what is left if it is killed."""
 
     @property
     def packed(self) -> bool:

@@ -113,15 +113,13 @@ def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = Non
         return
     result, saved = ended.result, dict(run.saved)
     for index, tokens in run.saved:
-        # Should it have written a newer one that nobody saw, then the next run has the less to do
-        folder = checkpoint_folder(state.trials[index].name, run.rung, run.name)
-        checkpoint = CheckpointRef(path=folder, layers=run.layers, tokens=tokens)
-        state.update_trial(index, checkpoint=checkpoint, checkpoint_rung=run.rung)
+        _keep_saved(state, run, index, tokens, result)
     if result is None or result.run != run.name:
         lost = Amounts(ended.seen_tokens, ended.held_seconds, ended.held_seconds * ended.price_per_second)
         # One that was told to stop and had nothing to write yet (still starting up) is no loss.
         how = RunState.STOPPED if run.state is RunState.STOPPING else RunState.LOST
-        state.update_run(run.name, state=how, charged=lost, message=ended.message, saved=())
+        said = ended.message if result is None else ended.message or result.message
+        state.update_run(run.name, state=how, charged=lost, message=said)
         return
     by_name = {trial.name: trial for trial in result.trials}
     trained = 0
@@ -140,6 +138,8 @@ def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = Non
             _book_trial(state, run, index, outcome)
     seconds = max(result.seconds, 0.0)
     how = _ENDED_BY[result.exit_code]
+    if how is RunState.FAULT and _forgot_what_lost_runs_left(state, run):
+        how = RunState.LOST
     state.update_run(
         run.name,
         state=RunState.AWAITING if held else how,
@@ -150,7 +150,6 @@ def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = Non
         device=result.device,
         seconds=seconds,
         train_seconds=result.train_seconds,
-        saved=(),
         message=result.message or ended.message,
     )
 
@@ -191,6 +190,37 @@ def _keep_checkpoint(state: StudyState, run: Run, result: RunResult, index: int,
     if outcome.checkpoint is not None:
         checkpoint = CheckpointRef(path=outcome.checkpoint, layers=result.layers, tokens=outcome.tokens)
         state.update_trial(index, checkpoint=checkpoint, checkpoint_rung=run.rung)
+
+
+def _keep_saved(state: StudyState, run: Run, index: int, tokens: int, result: RunResult | None) -> None:
+    """Let a trial go on from what a run had saved on the way, until a record says that there is more.
+
+    Should it have written a newer one that nobody saw, then the next run has the less to do.
+    """
+    known = state.trials[index].checkpoint
+    if result is not None and result.exit_code is ExitCode.OUT_OF_MEMORY and known and known.layers != run.layers:
+        return  # perhaps so many layers never fit again, and those before do
+    folder = checkpoint_folder(state.trials[index].name, run.rung, run.name)
+    checkpoint = CheckpointRef(path=folder, layers=run.layers, tokens=tokens)
+    state.update_trial(index, checkpoint=checkpoint, checkpoint_rung=run.rung)
+
+
+def _forgot_what_lost_runs_left(state: StudyState, run: Run) -> bool:
+    """Forget the checkpoints on the way that a run at fault began with, if it did: they may be what cannot be read.
+
+    Such as on a disk that went with its node. Nothing else is known of them, so the trials begin once more without.
+    """
+    if run.start_tokens == 0:
+        return False
+    forgot = False
+    for index in run.trials:
+        trial = state.trials[index]
+        ended = [r for r in state.runs_of(index, run.rung) if r.state in (RunState.LOST, RunState.OUT_OF_MEMORY)]
+        left = {checkpoint_folder(trial.name, past.rung, past.name) for past in ended}
+        if trial.checkpoint is not None and trial.checkpoint.path in left:
+            state.update_trial(index, checkpoint=None, checkpoint_rung=None)
+            forgot = True
+    return forgot
 
 
 def _has_value(run: Run, outcome: TrialResult) -> bool:

@@ -12,6 +12,7 @@ from frostline_operator.engine.actions import CreateTrial, Promote, StartRun, St
 from frostline_operator.engine.plan import make_plan
 from frostline_operator.engine.state import MemoryClass, RunState
 from frostline_operator.engine.transition import RunEnded, apply, note_saved, settle
+from frostline_trainer.contract import ExitCode, RunResult, TrialResult
 
 from .world import PROFILE, Trouble, World, study
 
@@ -349,9 +350,18 @@ def test_a_trial_that_comes_further_with_each_attempt_is_never_given_up() -> Non
         assert run.start_tokens == 50 * attempt
         note_saved(world.state, run.name, {"s-0000": 50 * (attempt + 1)})
         settle(world.state, RunEnded(run.name, None, 10.0))
-    for _ in range(8):
+    # Nor are those losses counted once its checkpoint turns out to be unreadable, and it begins again
+    world.tick()
+    [run] = world.state.active_runs
+    unreadable = RunResult(
+        run=run.name, layers=5, exit_code=ExitCode.STUDY_FAULT, trials=[TrialResult(name="s-0000", reason="Fault")]
+    )
+    settle(world.state, RunEnded(run.name, unreadable, 1.0))
+    for _ in range(7):
         world.tick()
         [run] = world.state.active_runs
+        assert run.start_tokens in (0, 20)
+        note_saved(world.state, run.name, {"s-0000": 20})
         settle(world.state, RunEnded(run.name, None, 10.0, message="Killed"))
     world.tick()
     assert world.state.finished is not None and world.state.finished.reason == "Failed"

@@ -194,7 +194,6 @@ def test_a_lost_run_leaves_what_it_was_seen_to_have_saved() -> None:
     checkpoint = state.trials[0].checkpoint
     assert checkpoint == CheckpointRef(path="s-0/rung-1-r", layers=2, tokens=150)
     assert (state.trials[0].checkpoint_rung, state.trials[1].checkpoint) == (1, None)
-    assert state.runs["r"].saved == ()
 
 
 def test_a_run_that_ended_out_of_memory_leaves_and_is_charged_for_what_it_had_saved() -> None:
@@ -212,3 +211,45 @@ def test_a_record_counts_before_what_was_saved_on_the_way() -> None:
     settle(state, RunEnded("r", result(completed("s-0", 1.5), completed("s-1", 2.5)), 31.0))
     assert state.trials[0].checkpoint == CheckpointRef(path="s-0/c", layers=2, tokens=200)
     assert state.runs["r"].charged.tokens == 200
+
+
+def test_a_checkpoint_on_the_way_that_cannot_be_read_is_done_without() -> None:
+    state = started(start_tokens=0)
+    note_saved(state, "r", {"s-0": 150, "s-1": 150})
+    settle(state, RunEnded("r", None, 40.0))
+    for name, start_tokens, how in (("r-1", 150, RunState.LOST), ("r-2", 0, RunState.FAULT)):
+        apply(state, StartRun(name, 0, 1, 2, 200, start_tokens, (0, 1), "cpu", Amounts(50, 90.0, 9.0), 60.0, None, 1e6))
+        trials = [TrialResult(name=trial, reason="Fault", tokens=start_tokens) for trial in ("s-0", "s-1")]
+        fault = result(*trials, code=ExitCode.STUDY_FAULT)
+        settle(state, RunEnded(name, fault.model_copy(update={"run": name, "message": "no whole checkpoint"}), 5.0))
+        assert (state.runs[name].state, state.runs[name].message) == (how, "no whole checkpoint")
+        assert state.trials[0].checkpoint is None and state.trials[0].waiting
+
+
+def test_one_that_ran_out_of_memory_does_not_take_the_place_of_what_fewer_layers_had_learnt() -> None:
+    state = started(layers=10, start_tokens=0)
+    below = CheckpointRef(path="s-0/rung-0-x", layers=5, tokens=100)
+    state.update_trial(0, checkpoint=below, checkpoint_rung=0)
+    note_saved(state, "r", {"s-0": 50, "s-1": 50})
+    trials = [TrialResult(name=name, reason="OutOfMemory") for name in ("s-0", "s-1")]
+    settle(state, RunEnded("r", result(*trials, layers=10, code=ExitCode.OUT_OF_MEMORY), 31.0))
+    assert state.trials[0].checkpoint == below
+    assert state.trials[1].checkpoint is not None and state.trials[1].checkpoint.layers == 10
+
+
+def test_a_trainer_that_could_not_even_read_its_run_is_heard() -> None:
+    state = started()
+    refused = RunResult(run="", layers=1, exit_code=ExitCode.STUDY_FAULT, trials=[], message="colour: not permitted")
+    settle(state, RunEnded("r", refused, 5.0))
+    assert (state.runs["r"].state, state.runs["r"].message) == (RunState.LOST, "colour: not permitted")
+
+
+def test_a_checkpoint_of_which_there_is_a_record_must_be_there() -> None:
+    state = started(start_tokens=0)
+    stopped = [TrialResult(name=n, reason="Stopped", tokens=150, checkpoint=f"{n}/rung-1-r") for n in ("s-0", "s-1")]
+    settle(state, RunEnded("r", result(*stopped, code=ExitCode.STOPPED), 40.0))
+    apply(state, StartRun("r-1", 0, 1, 2, 200, 150, (0, 1), "cpu", Amounts(50, 90.0, 9.0), 60.0, None, 1e6))
+    trials = [TrialResult(name=trial, reason="Fault", tokens=150) for trial in ("s-0", "s-1")]
+    fault = result(*trials, code=ExitCode.STUDY_FAULT).model_copy(update={"run": "r-1"})
+    settle(state, RunEnded("r-1", fault, 5.0))
+    assert state.runs["r-1"].state is RunState.FAULT and state.trials[0].checkpoint is not None

@@ -1,5 +1,6 @@
 """What Jobs and pods say about runs."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -80,6 +81,9 @@ def test_a_pod_that_vanished_with_its_node_is_charged_for_the_time_it_held_its_d
     there = view(run(), job(), [pod("Running", RUNNING)], NOW)
     seen = view(run(), the_job, [gone], NOW)
     assert seen.phase == "Ended" and seen.held_seconds == there.held_seconds > 0
+    # Not for more than it was given, however late its end was noticed
+    bounded = view(replace(run(), deadline_seconds=120.0), the_job, [gone], NOW + 99_999)
+    assert bounded.held_seconds == 120.0
 
 
 def test_a_record_is_read_and_says_how_long_it_took() -> None:

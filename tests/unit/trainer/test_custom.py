@@ -274,3 +274,11 @@ def test_trials_that_take_turns_share_the_time_that_writing_may_take(tmp_path: P
     place = Place(Store(str(tmp_path)), RunMetrics(spec, 1), lambda: False, Turns(4))
     shares = [Trial(spec, one, torch.device("cpu"), place)._interval.share for one in spec.trials]
     assert sum(shares) == pytest.approx(LARGEST_SHARE)
+
+
+def test_a_custom_trial_that_was_killed_after_its_end_has_its_result_without_training_again(tmp_path: Path) -> None:
+    over = run("steady", {"a": {}}, tmp_path)["a"]
+    again = run("fragile", {"a": {}}, tmp_path, a=GONE_ON, document={"run": "r-1"})["a"]
+    assert (again.reason, again.tokens, again.objective) == ("Completed", 80, over.objective)
+    # It wrote nothing of its own: what is known stays what there is to go on from
+    assert again.checkpoint is None and (tmp_path / "a/rung-0-r/state.json").exists()

@@ -77,8 +77,24 @@ def test_a_checkpoint_that_is_replaced_while_it_is_read_is_read_anew(
 
     monkeypatch.setattr(Store, "read", replaced_meanwhile)
     assert load_checkpoint(Store(str(tmp_path)), "a/rung-0-0").step == 4
-    shutil.rmtree(tmp_path / "a")
-    with pytest.raises(StudyFault, match="no whole checkpoint in a/rung-0-0"):
+
+
+@pytest.mark.parametrize("damage", ["gone", "no document", "half a document", "torn weights", "other format"])
+def test_a_checkpoint_that_cannot_be_read_is_the_studys_fault_and_says_where(tmp_path: Path, damage: str) -> None:
+    evaluate(run_spec("MLP", [trial("MLP", "a")], 2, 2, tmp_path, run="x-0"))
+    document = tmp_path / "a/rung-0-0/state.json"
+    match damage:
+        case "gone":
+            shutil.rmtree(tmp_path / "a")
+        case "no document":
+            document.write_text("{")
+        case "half a document":
+            document.write_text('{"format": 1}')
+        case "torn weights":
+            (tmp_path / "a/rung-0-0/weights-2.safetensors").write_bytes(b"torn")
+        case "other format":
+            document.write_text('{"format": 99}')
+    with pytest.raises(StudyFault, match="a/rung-0-0"):
         load_checkpoint(Store(str(tmp_path)), "a/rung-0-0")
 
 

@@ -115,8 +115,9 @@ class KubernetesCluster:
         if found is not None and seen.phase in ("Starting", "Running"):
             self.troubles[run.name] = found
         if seen.phase == "Ended":
+            saved = self._scores.last_saved(run)
             self._forget(run.name)
-            return replace(seen, samples=tuple(self._scores.late(run)))
+            return replace(seen, samples=tuple(self._scores.late(run)), saved=saved)
         pod = views.newest(pods)
         where = None if pod is None or pod.get("_gone") else views.address(pod, METRICS_PORT)
         return seen if where is None else self._with_samples(run, seen, where)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from frostline_operator.api.metrics import MetricsSpec
@@ -146,6 +146,11 @@ class Scores:
         if set(trials) <= shown.finished:
             self._watcher.release(where)
         return shown
+
+    def last_saved(self, run: Run) -> Mapping[str, int]:
+        """What a run that has ended had saved on the way, as far as that was not told before."""
+        shown = self._watcher.take(self._study.uid, run.name)
+        return {} if shown is None else shown.saved
 
     def late(self, run: Run) -> tuple[Sample, ...]:
         """Everything that Prometheus has shown of a run, in order of tokens."""

@@ -90,7 +90,7 @@ class OperatorSettings(Section):
     """The cluster's GPUs, instead of what its nodes say: for an operator that may not read nodes."""
     node_lost_seconds: Annotated[int, Field(ge=1)] = 300
     """A run whose node does not answer for so long is given up and tried again elsewhere. Should its trainer still run,
-    its results do not count and its checkpoint is in nobody's way."""
+    its results do not count, and it writes into its own folder only."""
     time_slicing: bool = False
     """Use GPUs that are shared by time-slicing. By default not: their memory is not divided, so
     nothing can be planned."""

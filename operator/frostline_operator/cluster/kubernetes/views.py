@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -54,8 +55,8 @@ def view(run: Run, job: Manifest | None, pods: Sequence[Manifest], now: float) -
         if running is None:
             return RunView(run.name, "Starting")
         return RunView(run.name, "Running", held_seconds=_between(running, None, now))
-    # Nobody saw a pod end that is gone with its node; until now, it may have held its device
-    held = _between(running, None, now)
+    # Nobody saw a pod end that is gone with its node: until now, at most, it held its device
+    held = min(_between(running, None, now), math.inf if run.deadline_seconds is None else run.deadline_seconds)
     if job is None:
         if run.state is RunState.PENDING and pod is None:
             return RunView(run.name, "Absent")

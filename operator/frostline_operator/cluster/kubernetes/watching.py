@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 _THREADS = 8
 _ROUND_SECONDS = 0.25
+_PATIENT_FAILURES, _MOST_FAILURES = 4, 6
+"""In a row: so many are a trainer that starts up; after so many nothing is to be expected, and it is said."""
 
 
 @dataclass
@@ -31,6 +33,11 @@ class _Target:
     busy: bool = False
     seen: Exposition | None = None
     finished: bool = False
+    failures: int = 0
+
+    def pause(self) -> float:
+        """Seconds until the next look; one that does not answer for long must not hold up the others."""
+        return self.interval * 2.0 ** max(0, min(self.failures, _MOST_FAILURES) - _PATIENT_FAILURES)
 
 
 class Watcher:
@@ -97,16 +104,22 @@ class Watcher:
     def _look(self, target: _Target) -> None:
         try:
             seen = scrape(self._client, target.address, target.uid)
-            last = bool(target.trials) and target.trials <= seen.finished
+            last = seen is not None and bool(target.trials) and target.trials <= seen.finished
             with self._lock:
-                target.seen = seen if seen.samples or seen.saved else target.seen
+                target.failures = 0 if seen is not None else target.failures + 1
+                target.seen = seen if seen is not None and (seen.samples or seen.saved) else target.seen
                 target.finished = last
+            if target.failures == _MOST_FAILURES:
+                log.warning(
+                    "%s does not answer on its metrics port; is something in between, such as a NetworkPolicy?",
+                    target.address,
+                )
         except Exception:
             log.exception("scraping %s", target.address)
             last = False
         finally:
             with self._lock:
-                target.due = time.monotonic() + target.interval
+                target.due = time.monotonic() + target.pause()
                 target.busy = False
         if last:
             self._woken(target.uid)

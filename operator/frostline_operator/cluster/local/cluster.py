@@ -93,7 +93,8 @@ class LocalCluster:
             return Exposition()
         self._scraped[run.name] = now
         address = self._address(run)
-        return Exposition() if address is None else scrape(self._client, address, self._uid)
+        shown = None if address is None else scrape(self._client, address, self._uid)
+        return shown or Exposition()
 
     def _address(self, run: Run) -> str | None:
         try:
