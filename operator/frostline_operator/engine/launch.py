@@ -115,7 +115,8 @@ class Launcher:
             _Group(bracket, rung, tokens, layers, tuple(members), solo)
             for (bracket, rung, (tokens, layers), solo, _), members in groups.items()
         ]
-        return sorted(made, key=lambda group: (-group.rung, group.bracket, group.trials[0]))
+        # What has come furthest takes least, so that a limit that holds up one group holds up all after it
+        return sorted(made, key=lambda group: (-group.rung, group.bracket, -group.start_tokens, group.trials[0]))
 
     def _start(self, trial: Trial) -> tuple[int, int]:
         """Tokens and layers of the checkpoint that a run of it would start from, if one is of use at its rung."""
