@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 from frostcluster.cluster import Cluster
-from tests.e2e.operating import OperatorProcess, Studies, small
+from tests.e2e.operating import Manifest, OperatorProcess, Studies, small
 
 BUDGET = {"tokens": 16000, "gpuSeconds": 3600}
 SPEC = small(search={"trials": 8, "maxTrialsPerRun": 2}, fidelity={"samples": {"min": 500, "max": 2000}}, budget=BUDGET)
 """What the faults befall; three rungs, eight trials, and twice the samples that they take undisturbed."""
+LONG = 150_000
+ALONE = small(search={"trials": 1, "parallelism": 1}, fidelity={"samples": {"min": LONG, "max": 2 * LONG}})
+"""One trial, whose runs of so many samples last long enough to be interrupted."""
 
 Results = dict[tuple[int, int], tuple[Any, ...]]
 
@@ -30,11 +33,22 @@ def undisturbed() -> dict[str, Results]:
 @pytest.fixture
 def expected(undisturbed: dict[str, Results], studies: Studies) -> Results:
     """Return what the study comes to when nothing happens to it."""
-    if "results" not in undisturbed:
-        studies.apply("calm", SPEC)
-        studies.complete("calm")
-        undisturbed["results"] = studies.results("calm")
-    return undisturbed["results"]
+    return in_peace(undisturbed, studies, "calm", SPEC)
+
+
+@pytest.fixture
+def expected_alone(undisturbed: dict[str, Results], studies: Studies) -> Results:
+    """Return the same of the study of one trial."""
+    return in_peace(undisturbed, studies, "alone", ALONE)
+
+
+def in_peace(known: dict[str, Results], studies: Studies, name: str, spec: Manifest) -> Results:
+    """What a study comes to, run only once."""
+    if name not in known:
+        studies.apply(name, spec)
+        studies.complete(name)
+        known[name] = studies.results(name)
+    return known[name]
 
 
 def most_charged(studies: Studies, name: str) -> dict[str, float]:
@@ -118,43 +132,41 @@ def test_a_pod_is_evicted(studies: Studies, expected: Results) -> None:
     check(studies, "evicted", expected)
 
 
-def test_a_run_on_a_spot_node_that_is_reclaimed_goes_on_from_where_it_was(studies: Studies) -> None:
+def test_a_run_on_a_spot_node_that_is_reclaimed_goes_on_from_where_it_was(
+    studies: Studies, expected_alone: Results
+) -> None:
     """The grace period of these tests is 20 s; spot nodes give 30 or more."""
-    spec = small(search={"trials": 1, "parallelism": 1}, fidelity={"samples": {"min": 60000, "max": 120000}})
-    studies.apply("calm", spec)
-    studies.complete("calm")
-    studies.apply("spot", spec)
+    studies.apply("spot", ALONE)
     studies.until("spot", "a trainer that trains", lambda: any(live_samples(studies, "spot")))
     evict(studies, studies.running("spot")[0])
     studies.complete("spot")
 
-    assert studies.results("spot") == studies.results("calm")
+    assert studies.results("spot") == expected_alone
     runs = [run for run in studies.runs("spot").values() if run["rung"] == 0]
     [first, second] = runs
     assert (first["state"], second["state"]) == ("Stopped", "Succeeded")
     # Nothing is trained twice, and both together are charged what one run in peace is
     assert 0 < first["charged"]["tokens"] == second["start_tokens"]
-    assert first["charged"]["tokens"] + second["charged"]["tokens"] == 60000
+    assert first["charged"]["tokens"] + second["charged"]["tokens"] == LONG
 
 
 @pytest.mark.usefixtures("own_cluster")
-def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint_on_the_way(studies: Studies) -> None:
+def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint_on_the_way(
+    studies: Studies, expected_alone: Results
+) -> None:
     """It leaves no record; how far it had come is known from its metrics."""
-    spec = small(search={"trials": 1, "parallelism": 1}, fidelity={"samples": {"min": 60000, "max": 120000}})
-    studies.apply("calm", spec)
-    studies.complete("calm")
-    studies.apply("gone", {**spec, "checkpointInterval": "1s"})
+    studies.apply("gone", {**ALONE, "checkpointInterval": "1s", "metrics": {"interval": "1s"}})
     studies.until("gone", "a checkpoint", lambda: any(run.get("saved") for run in studies.runs("gone").values()))
     [trainer] = trainers("gone-b0-r0-000")
     os.kill(trainer, signal.SIGKILL)
     studies.complete("gone")
 
-    assert studies.results("gone") == studies.results("calm")
+    assert studies.results("gone") == expected_alone
     [first, second] = [run for run in studies.runs("gone").values() if run["rung"] == 0]
     assert (first["state"], second["state"]) == ("Lost", "Succeeded")
-    assert 0 < second["start_tokens"] < 60000
+    assert 0 < second["start_tokens"] < LONG
     assert first["charged"]["tokens"] >= second["start_tokens"]
-    assert second["charged"]["tokens"] == 60000 - second["start_tokens"]
+    assert second["charged"]["tokens"] == LONG - second["start_tokens"]
 
 
 def trainers(run: str) -> list[int]:
