@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from frostline_operator.engine.state import StudyState, Trial
-from frostline_trainer.contract import checkpoint_folder
 
 
 def keeps_checkpoint(state: StudyState, trial: Trial) -> bool:
@@ -24,9 +23,6 @@ def leftovers(state: StudyState) -> list[str]:
     """
     kept = {t.checkpoint.path for t in state.trials.values() if t.checkpoint and keeps_checkpoint(state, t)}
     made = (
-        checkpoint_folder(state.trials[index].name, run.rung, run.name)
-        for run in state.runs.values()
-        if not run.state.open
-        for index in run.trials
+        run.folder_of(state.trials[index]) for run in state.runs.values() if not run.state.open for index in run.trials
     )
     return [folder for folder in made if folder not in kept]

@@ -13,7 +13,7 @@ from typing import Literal
 
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine.space import Assignment
-from frostline_trainer.contract import CheckpointRef, MemoryProfile, ModelProfile
+from frostline_trainer.contract import CheckpointRef, MemoryProfile, ModelProfile, checkpoint_folder
 
 
 class RunState(enum.StrEnum):
@@ -168,6 +168,10 @@ class Run:
     def packed(self) -> bool:
         """Whether it carries several trials over one frozen prefix."""
         return len(self.trials) > 1
+
+    def folder_of(self, trial: Trial) -> str:
+        """Where it keeps a trial's checkpoint, below the study's folder."""
+        return checkpoint_folder(trial.name, self.rung, self.name)
 
     @property
     def device_seconds(self) -> float:

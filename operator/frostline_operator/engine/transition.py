@@ -30,7 +30,7 @@ from frostline_operator.engine.state import (
     StudyState,
     Trial,
 )
-from frostline_trainer.contract import CheckpointRef, ExitCode, RunResult, TrialResult, checkpoint_folder
+from frostline_trainer.contract import CheckpointRef, ExitCode, RunResult, TrialResult
 
 
 def apply(state: StudyState, action: Action) -> None:
@@ -128,8 +128,10 @@ def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = Non
         outcome = by_name.get(state.trials[index].name)
         if outcome is None:
             continue
-        trained += max(0, max(outcome.tokens, saved.get(index, 0)) - run.start_tokens)
-        _keep_checkpoint(state, run, result, index, outcome)
+        trained += max(outcome.tokens, saved.get(index, 0), run.start_tokens) - run.start_tokens
+        if outcome.checkpoint is not None:
+            checkpoint = CheckpointRef(path=outcome.checkpoint, layers=result.layers, tokens=outcome.tokens)
+            state.update_trial(index, checkpoint=checkpoint, checkpoint_rung=run.rung)
         if state.trials[index].result_at(run.rung) is not None or result.layers != run.layers:
             continue
         if awaited_since is not None and _has_value(run, outcome):
@@ -186,22 +188,16 @@ def book(state: StudyState, name: str, decisions: Iterable[Decision]) -> None:
         state.update_run(name, state=run.awaited.ends, awaited=None)
 
 
-def _keep_checkpoint(state: StudyState, run: Run, result: RunResult, index: int, outcome: TrialResult) -> None:
-    if outcome.checkpoint is not None:
-        checkpoint = CheckpointRef(path=outcome.checkpoint, layers=result.layers, tokens=outcome.tokens)
-        state.update_trial(index, checkpoint=checkpoint, checkpoint_rung=run.rung)
-
-
 def _keep_saved(state: StudyState, run: Run, index: int, tokens: int, result: RunResult | None) -> None:
     """Let a trial go on from what a run had saved on the way, until a record says that there is more.
 
     Should it have written a newer one that nobody saw, then the next run has the less to do.
     """
-    known = state.trials[index].checkpoint
+    trial = state.trials[index]
+    known = trial.checkpoint
     if result is not None and result.exit_code is ExitCode.OUT_OF_MEMORY and known and known.layers != run.layers:
         return  # perhaps so many layers never fit again, and those before do
-    folder = checkpoint_folder(state.trials[index].name, run.rung, run.name)
-    checkpoint = CheckpointRef(path=folder, layers=run.layers, tokens=tokens)
+    checkpoint = CheckpointRef(path=run.folder_of(trial), layers=run.layers, tokens=tokens)
     state.update_trial(index, checkpoint=checkpoint, checkpoint_rung=run.rung)
 
 
@@ -216,8 +212,7 @@ def _forgot_what_lost_runs_left(state: StudyState, run: Run) -> bool:
     for index in run.trials:
         trial = state.trials[index]
         ended = [r for r in state.runs_of(index, run.rung) if r.state in (RunState.LOST, RunState.OUT_OF_MEMORY)]
-        left = {checkpoint_folder(trial.name, past.rung, past.name) for past in ended}
-        if trial.checkpoint is not None and trial.checkpoint.path in left:
+        if trial.checkpoint is not None and trial.checkpoint.path in {past.folder_of(trial) for past in ended}:
             state.update_trial(index, checkpoint=None, checkpoint_rung=None)
             forgot = True
     return forgot

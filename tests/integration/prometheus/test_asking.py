@@ -137,18 +137,28 @@ def custom(objective: str, tokens: int) -> list[dict[str, Any]]:
     return [{"metric": {"frostline_part": part, **labels}, "value": [1.0, v]} for part, v in values.items()]
 
 
+def shows_at_first(server: Server, asker: Asker, interval: float) -> None:
+    """A query of one's own whose first answer is 1.5 at 200 tokens."""
+    server.finds("vector", *custom("1.5", 200))
+    asker.follow(UID, CustomQuery(QuerySpec(objective="x"), ()), interval=interval, period=0.05)
+
+
+def taken(asker: Asker) -> list[Sample]:
+    """The next values that are handed over."""
+    found: list[Sample] = []
+    until(lambda: bool(found.extend(one.sample for one in asker.take(UID)) or found))
+    return found
+
+
 def test_a_value_of_ones_own_query_counts_once_it_has_stayed_the_same_for_an_interval(
     server: Server, asker: Asker
 ) -> None:
     # Two jobs scrape one pod: for a moment the older objective stands at the newer tokens
-    server.finds("vector", *custom("1.5", 200))
-    asker.follow(UID, CustomQuery(QuerySpec(objective="x"), ()), interval=1.0, period=0.05)
+    shows_at_first(server, asker, interval=1.0)
     until(lambda: len(server.queries) >= 5)
     assert asker.take(UID) == [] and not asker.asked(UID), "an operator that has just started waits as well"
     server.finds("vector", *custom("1.25", 200))
-    found: list[Sample] = []
-    until(lambda: bool(found.extend(one.sample for one in asker.take(UID)) or found))
-    assert found == [Sample("s-0000", 0, 200, 1.25)] and asker.asked(UID)
+    assert taken(asker) == [Sample("s-0000", 0, 200, 1.25)] and asker.asked(UID)
     # Seen long ago, and still the same: not handed on again
     asked = len(server.queries)
     until(lambda: len(server.queries) >= asked + 5)
@@ -156,20 +166,16 @@ def test_a_value_of_ones_own_query_counts_once_it_has_stayed_the_same_for_an_int
 
 
 def test_a_value_settles_though_its_series_is_gone_by_then(server: Server, asker: Asker) -> None:
-    server.finds("vector", *custom("1.5", 200))
-    asker.follow(UID, CustomQuery(QuerySpec(objective="x"), ()), interval=1.0, period=0.05)
+    shows_at_first(server, asker, interval=1.0)
     until(lambda: len(server.queries) >= 3)
     server.finds("vector")
-    found: list[Sample] = []
-    until(lambda: bool(found.extend(one.sample for one in asker.take(UID)) or found))
-    assert found == [Sample("s-0000", 0, 200, 1.5)]
+    assert taken(asker) == [Sample("s-0000", 0, 200, 1.5)]
 
 
 def test_what_no_second_answer_confirms_is_not_handed_over_though_prometheus_is_gone(
     server: Server, asker: Asker
 ) -> None:
-    server.finds("vector", *custom("1.5", 200))
-    asker.follow(UID, CustomQuery(QuerySpec(objective="x"), ()), interval=3.0, period=0.05)
+    shows_at_first(server, asker, interval=3.0)
     until(lambda: len(server.queries) >= 3)
     server.says_text("down", 502)
     until(lambda: (p := asker.problem(UID)) is not None and p.reason == "ServerError")
@@ -178,6 +184,4 @@ def test_what_no_second_answer_confirms_is_not_handed_over_though_prometheus_is_
     until(lambda: asker.asked(UID))
     assert asker.take(UID) == []
     server.finds("vector", *custom("1.5", 200))
-    found: list[Sample] = []
-    until(lambda: bool(found.extend(one.sample for one in asker.take(UID)) or found))
-    assert found == [Sample("s-0000", 0, 200, 1.5)]
+    assert taken(asker) == [Sample("s-0000", 0, 200, 1.5)]

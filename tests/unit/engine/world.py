@@ -176,9 +176,8 @@ class World:
         """Checkpoints on the way of some of its trials."""
         saved = {}
         for index in run.trials:
-            tokens = (
-                run.start_tokens + int((run.tokens - run.start_tokens) * self._saving.uniform(-0.3, 0.99)) // 10 * 10
-            )
+            share = self._saving.uniform(-0.3, 0.99)
+            tokens = run.start_tokens + int((run.tokens - run.start_tokens) * share) // 10 * 10
             if tokens > run.start_tokens:
                 saved[self.state.trials[index].name] = tokens
                 self.trained[run.name] += tokens - run.start_tokens

@@ -93,6 +93,10 @@ def evaluate(spec: RunSpec, stopped: Callable[[], bool] = lambda: False) -> dict
         pack.batches.close()
 
 
+class Killed(BaseException):
+    """What a process that is killed does not get to see."""
+
+
 @pytest.fixture
 def saving_each_step(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """What makes a run write checkpoints after each step, whatever share of its time that takes."""

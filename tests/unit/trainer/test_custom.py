@@ -22,6 +22,8 @@ from frostline_trainer.saving import LARGEST_SHARE
 from frostline_trainer.store import Store
 from frostline_trainer.turns import Turns
 
+from .conftest import Killed
+
 CALLS: list[int] = []
 
 
@@ -243,10 +245,6 @@ def test_a_custom_checkpoint_is_there_whole_or_not_at_all(
     assert load_checkpoint(Store(str(tmp_path)), "a/rung-0-r").tokens == 24
     again = run("steady", {"a": {}}, tmp_path, a=GONE_ON, document={"run": "r-1"})["a"]
     assert again.objective == calm.objective
-
-
-class Killed(BaseException):
-    """What a process that is killed does not get to see."""
 
 
 def test_a_custom_trial_that_is_killed_in_its_last_evaluation_repeats_its_last_steps_only(

@@ -21,11 +21,7 @@ from frostline_trainer.pack import build_pack
 from frostline_trainer.saving import LARGEST_SHARE, Interval
 from frostline_trainer.store import Store
 
-from .conftest import evaluate, run_spec, saved, trial
-
-
-class Killed(BaseException):
-    """What a process that is killed does not get to see."""
+from .conftest import Killed, evaluate, run_spec, saved, trial
 
 
 def killed(spec: RunSpec, monkeypatch: pytest.MonkeyPatch, after: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,12 +50,12 @@ def view(run: Run, job: Manifest | None, pods: Sequence[Manifest], now: float) -
         message = "" if result is not None else _epitaph(pod, ended)
         return RunView(run.name, "Ended", result=result, held_seconds=seconds, message=message)
     running = None if pod is None else _running_since(pod)
+    held = _between(running, None, now)
     if pod is not None and not pod.get("_gone"):
-        if running is None:
-            return RunView(run.name, "Starting")
-        return RunView(run.name, "Running", held_seconds=_between(running, None, now))
+        return RunView(run.name, "Starting" if running is None else "Running", held_seconds=held)
     # Nobody saw a pod end that is gone with its node: until now, at most, it held its device
-    held = min(_between(running, None, now), math.inf if run.deadline_seconds is None else run.deadline_seconds)
+    if run.deadline_seconds is not None:
+        held = min(held, run.deadline_seconds)
     if job is None:
         if run.state is RunState.PENDING and pod is None:
             return RunView(run.name, "Absent")

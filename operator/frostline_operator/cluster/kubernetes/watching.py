@@ -102,24 +102,30 @@ class Watcher:
                 self._pool.submit(self._look, target)
 
     def _look(self, target: _Target) -> None:
+        last = False
         try:
             seen = scrape(self._client, target.address, target.uid)
-            last = seen is not None and bool(target.trials) and target.trials <= seen.finished
-            with self._lock:
-                target.failures = 0 if seen is not None else target.failures + 1
-                target.seen = seen if seen is not None and (seen.samples or seen.saved) else target.seen
-                target.finished = last
-            if target.failures == _MOST_FAILURES:
-                log.warning(
-                    "%s does not answer on its metrics port; is something in between, such as a NetworkPolicy?",
-                    target.address,
-                )
+            if seen is None:
+                self._failed(target)
+            else:
+                last = bool(target.trials) and target.trials <= seen.finished
+                with self._lock:
+                    target.failures, target.finished = 0, last
+                    target.seen = seen if seen.samples or seen.saved else target.seen
         except Exception:
             log.exception("scraping %s", target.address)
-            last = False
         finally:
             with self._lock:
                 target.due = time.monotonic() + target.pause()
                 target.busy = False
         if last:
             self._woken(target.uid)
+
+    def _failed(self, target: _Target) -> None:
+        with self._lock:
+            target.failures += 1
+        if target.failures == _MOST_FAILURES:
+            log.warning(
+                "%s does not answer on its metrics port; is something in between, such as a NetworkPolicy?",
+                target.address,
+            )
