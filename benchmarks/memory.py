@@ -106,11 +106,11 @@ def run_for_real(spec: Any, shape: Any, z: int, case: Case, device: str) -> Any:
     """The trainer's own pack on real tensors, and the work that the simulation does: two steps and an evaluation."""
     import torch
 
-    from frostline_trainer.families import build_network
-    from frostline_trainer.loop import advance, evaluate
-    from frostline_trainer.memory.simulate import ShapeSource, run_spec
-    from frostline_trainer.pack import assemble
-    from frostline_trainer.store import Store
+    from frostline_trainer.checkpoints.store import Store
+    from frostline_trainer.models.build import build_network
+    from frostline_trainer.profile.simulate import ShapeSource, run_spec
+    from frostline_trainer.training.loop import advance, evaluate
+    from frostline_trainer.training.pack import assemble
 
     run = run_spec(spec, z, case.batch, case.trials)
     network = build_network(spec.model, shape, 0)
@@ -174,9 +174,9 @@ def measured_on_cuda(spec: Any, shape: Any, z: int, case: Case, cap: int | None 
 
 
 def accuracy(device: str, only: str | None) -> None:
-    from frostline_trainer.memory.allocator import replay
-    from frostline_trainer.memory.profile import memory_profile
-    from frostline_trainer.memory.simulate import layers_of, simulate
+    from frostline_trainer.profile.allocator import replay
+    from frostline_trainer.profile.memory import memory_profile
+    from frostline_trainer.profile.simulate import layers_of, simulate
 
     path = RESULTS / f"memory-accuracy-{device}.json"
     rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"] if only and path.exists() else []
@@ -289,8 +289,8 @@ MODELS = {
 
 def one_profile(name: str) -> dict[str, Any]:
     """In a process of its own: time and host memory, imports apart."""
-    from frostline_trainer.memory.cards import usable_bytes
-    from frostline_trainer.memory.profile import memory_hash, memory_profile
+    from frostline_trainer.profile.cards import usable_bytes
+    from frostline_trainer.profile.memory import memory_hash, memory_profile
 
     spec, shape = specification(MODELS[name])
     memory_hash(spec, "cuda", shape)  # imports all packages

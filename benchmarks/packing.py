@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from frostline_trainer.cache import PrefixCache
+from frostline_trainer.checkpoints.store import Store
 from frostline_trainer.contract import ProfileSpec, RunSpec
-from frostline_trainer.loop import advance
-from frostline_trainer.memory.limit import memory_limit, on_device
-from frostline_trainer.pack import Pack, build_pack
-from frostline_trainer.profile import profile
-from frostline_trainer.store import Store
+from frostline_trainer.device.limit import memory_limit, on_device
+from frostline_trainer.profile.costs import profile
+from frostline_trainer.training.loop import advance
+from frostline_trainer.training.pack import Pack, build_pack
+from frostline_trainer.training.prefix_cache import PrefixCache
 
 COUNTS = (1, 2, 4, 8, 16)
 ROUNDS = 5

@@ -20,13 +20,13 @@ from benchmarks.paper.cases import Case
 from benchmarks.paper.grid import Leg, build, chain, run_spec
 from frostline_trainer.contract import ModelProfile
 from frostline_trainer.data.open import data_shape
-from frostline_trainer.loop import advance
-from frostline_trainer.memory.limit import memory_limit, on_device
-from frostline_trainer.memory.profile import memory_profile
-from frostline_trainer.network import run_prefix
-from frostline_trainer.objective import training_loss
-from frostline_trainer.pack import Pack
-from frostline_trainer.profile import profile, sample
+from frostline_trainer.device.limit import memory_limit, on_device
+from frostline_trainer.models.cut import run_prefix
+from frostline_trainer.profile.costs import profile, sample
+from frostline_trainer.profile.memory import memory_profile
+from frostline_trainer.training.loop import advance
+from frostline_trainer.training.objective import training_loss
+from frostline_trainer.training.pack import Pack
 
 MANY = 8
 """Trials of the packed run whose pace is compared with that of one."""

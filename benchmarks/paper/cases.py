@@ -16,8 +16,8 @@ from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine import space
 from frostline_trainer.contract import ProfileSpec, Scalar, TrainingSpec
 from frostline_trainer.data.shape import DataShape
-from frostline_trainer.families import build_network
-from frostline_trainer.network import Network
+from frostline_trainer.models.build import build_network
+from frostline_trainer.models.cut import Network
 
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / ".bench"
@@ -105,7 +105,7 @@ def narrow_resnet(shape: DataShape, seed: int) -> Network:
     from torch import nn
     from torchvision.models.resnet import BasicBlock
 
-    from frostline_trainer.network import ChainNetwork
+    from frostline_trainer.models.cut import ChainNetwork
     from frostline_trainer.seeds import derive
 
     torch.manual_seed(derive(seed, "weights"))

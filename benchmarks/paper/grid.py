@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.paper.cases import FRACTIONS, PACK, WORK, Case
+from frostline_trainer.checkpoints.store import Store
 from frostline_trainer.contract import CheckpointRef, RunSpec, TrialSpec
 from frostline_trainer.data.open import open_data
-from frostline_trainer.loop import train
-from frostline_trainer.metrics import RunMetrics
-from frostline_trainer.network import Network
-from frostline_trainer.pack import Pack, assemble
+from frostline_trainer.models.cut import Network
+from frostline_trainer.reporting.metrics import RunMetrics
 from frostline_trainer.run import choose_device
-from frostline_trainer.store import Store
+from frostline_trainer.training.loop import train
+from frostline_trainer.training.pack import Pack, assemble
 
 
 class Recording(RunMetrics):

@@ -18,9 +18,9 @@ from benchmarks.paper.grid import Leg, Rows, build, memory_folder, packs, rows_p
 from frostline_trainer.contract import OptimizerSpec, RunSpec, ScheduleSpec, TrainingSpec
 from frostline_trainer.data.open import open_data
 from frostline_trainer.data.order import BatchOrder
-from frostline_trainer.families.weights import estimate_statistics, has_batch_norm
-from frostline_trainer.loop import advance
-from frostline_trainer.pack import STATISTICS_BATCHES, STATISTICS_SAMPLES, Pack
+from frostline_trainer.models.weights import estimate_statistics, has_batch_norm
+from frostline_trainer.training.loop import advance
+from frostline_trainer.training.pack import STATISTICS_BATCHES, STATISTICS_SAMPLES, Pack
 
 FIRST_GUESS = {"name": "AdamW", "lr": 1e-3, "weight_decay": 0.01}
 WARM_SEED = 0

@@ -31,12 +31,12 @@ from frostline_operator.api.bindings import bind
 from frostline_operator.api.dump import to_yaml
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.report.local import read_record
+from frostline_trainer.checkpoints.store import Store
 from frostline_trainer.contract import RunSpec, TrialSpec
 from frostline_trainer.data.open import open_data
-from frostline_trainer.families import build_network
-from frostline_trainer.loop import advance, evaluate
-from frostline_trainer.pack import Pack, assemble
-from frostline_trainer.store import Store
+from frostline_trainer.models.build import build_network
+from frostline_trainer.training.loop import advance, evaluate
+from frostline_trainer.training.pack import Pack, assemble
 
 TOKENS = 49_152
 TRIALS = 32

@@ -231,7 +231,7 @@ class Studies:
 
     def journal(self, name: str) -> list[Manifest]:
         """All records of the study's journal."""
-        from frostline_operator.cluster.kubernetes.journal import records_of
+        from frostline_operator.kubernetes.journal import records_of
 
         selector = f"hpo.frostline.dev/study={name},hpo.frostline.dev/component=journal"
         chunks = self.client.find("configmaps", self.namespace, selector)
@@ -270,7 +270,7 @@ def run_locally(name: str, spec: Manifest, folder: Path, *arguments: str) -> dic
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
-    from frostline_operator.cluster.local.store import SqliteStore
+    from frostline_operator.local.store import SqliteStore
 
     store = SqliteStore(folder / name / "study.sqlite3")
     try:

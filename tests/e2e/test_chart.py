@@ -162,7 +162,7 @@ def test_what_is_rendered_is_taken_by_the_api_server_to_the_letter(cluster: Clie
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": found})
     words = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--force-conflicts", "--filename=-"]
     cluster.kubectl(*words, stdin=text)
-    from frostline_operator.cluster.kubernetes.settings import load_settings
+    from frostline_operator.kubernetes.settings import load_settings
 
     settings = find(found, "ConfigMap", "frostline-settings")["data"]["settings.yaml"]
     file = Path(cluster.kubeconfig).parent / f"settings-{uuid.uuid4().hex[:6]}.yaml"

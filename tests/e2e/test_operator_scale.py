@@ -24,10 +24,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.operating import OperatorProcess, Studies, small
 
 from frostline_operator.api.study import HPOStudySpec
-from frostline_operator.cluster.kubernetes.api import PODS, Api, ApiError
-from frostline_operator.cluster.kubernetes.profiles import profile_key
-from frostline_operator.cluster.kubernetes.settings import OperatorSettings
 from frostline_operator.engine.profiling import profile_document
+from frostline_operator.kubernetes.client.api import PODS, Api, ApiError
+from frostline_operator.kubernetes.profiler import profile_key
+from frostline_operator.kubernetes.settings import OperatorSettings
 from frostline_trainer.contract import ExitCode, RunResult, RunSpec, TrialResult
 
 FULL = os.environ.get("FROSTLINE_SCALE") == "full"

@@ -20,8 +20,8 @@ from frostcluster.prometheus import Prometheus, Protection
 from frostcluster.workloads import Workloads
 from tests.e2e.operating import Manifest, OperatorProcess, Studies, run_locally, small
 
-from frostline_operator.cluster.prometheus.client import PrometheusClient, QueryError
-from frostline_operator.cluster.prometheus.settings import PrometheusSettings
+from frostline_operator.scores.prometheus import PrometheusClient, QueryError
+from frostline_operator.scores.settings import PrometheusSettings
 
 TINY = small(search={"trials": 2}, fidelity={"samples": {"min": 500, "max": 1000}})
 """Two rungs."""

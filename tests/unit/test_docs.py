@@ -15,8 +15,8 @@ from ruamel.yaml import YAML
 from frostline_operator.api.bindings import bind
 from frostline_operator.api.loader import parse_study
 from frostline_operator.api.study import HPOStudySpec
-from frostline_operator.cluster.kubernetes.settings import OperatorSettings
 from frostline_operator.engine.space import assignments
+from frostline_operator.kubernetes.settings import OperatorSettings
 from tests.documentation import FENCE, FRAGMENTS, MANIFESTS, PAGES, ROOT
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from frostline_trainer.entrypoint import Trial
+    from frostline_trainer.custom.entrypoint import Trial
 
 __all__ = ["Trial"]
 
 
 def __getattr__(name: str) -> object:
     if name == "Trial":
-        from frostline_trainer.entrypoint import Trial
+        from frostline_trainer.custom.entrypoint import Trial
 
         return Trial
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

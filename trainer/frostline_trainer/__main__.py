@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     compare.add_argument("--memory", choices=("cuda", "cpu"), default="cuda", help="whose memory (default: cuda)")
     parsed = parser.parse_args(arguments)
     if parsed.command == "clean":
-        from frostline_trainer.clean import main as remove
+        from frostline_trainer.checkpoints.clean import main as remove
 
         return remove(parsed.root, parsed.study_uid, parsed.only)
     if parsed.command == "run":
@@ -59,10 +59,10 @@ def main(arguments: list[str] | None = None) -> int:
 
         return run()
     if parsed.command == "compare":
-        from frostline_trainer.profile import compare as answer
+        from frostline_trainer.profile.costs import compare as answer
 
         return answer(parsed.document, parsed.layers, parsed.memory)
-    from frostline_trainer.profile import main as show
+    from frostline_trainer.profile.costs import main as show
 
     return show(parsed.document, parsed.format, parsed.memory)
 

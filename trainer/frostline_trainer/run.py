@@ -14,15 +14,15 @@ from types import FrameType
 import pydantic
 import torch
 
+from frostline_trainer.checkpoints.store import Store, write_atomically
 from frostline_trainer.contract import LAYERS_ENV, RUN_ENV, ExitCode, Reason, RunResult, RunSpec, TrialResult
+from frostline_trainer.device.memory import DeviceMemory
 from frostline_trainer.errors import OutOfMemory, StudyFault
-from frostline_trainer.limits import DeviceMemory
 from frostline_trainer.logs import log
-from frostline_trainer.loop import train
-from frostline_trainer.metrics import MetricsServer, RunMetrics
-from frostline_trainer.pack import build_pack
-from frostline_trainer.result import write_result
-from frostline_trainer.store import Store, write_atomically
+from frostline_trainer.reporting.metrics import MetricsServer, RunMetrics
+from frostline_trainer.reporting.result import write_result
+from frostline_trainer.training.loop import train
+from frostline_trainer.training.pack import build_pack
 
 
 def read_spec(environment: Mapping[str, str]) -> RunSpec:
@@ -135,7 +135,7 @@ def evaluate_run(
     train_seconds = 0.0
     try:
         if spec.model.family == "Custom":
-            from frostline_trainer.entrypoint import run_custom
+            from frostline_trainer.custom.entrypoint import run_custom
 
             training_since = time.monotonic()
             with memory.enforced(()):

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from frostline_operator.cluster.kubernetes.api import STUDIES, Api
+from frostline_operator.kubernetes.client.api import STUDIES, Api
 
 namespace, name, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
 api = Api.connect()

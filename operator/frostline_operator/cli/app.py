@@ -10,10 +10,10 @@ import typer
 
 from frostline_operator import __version__
 from frostline_operator.api.problems import StudyError
-from frostline_operator.cluster.kubernetes.errors import ApiError, NotReadableError
-from frostline_operator.cluster.local.devices import DeclarationError
-from frostline_operator.cluster.local.profile import ProfileError
-from frostline_operator.cluster.local.session import SessionError
+from frostline_operator.kubernetes.client.errors import ApiError, NotReadableError
+from frostline_operator.local.devices import DeclarationError
+from frostline_operator.local.profile import ProfileError
+from frostline_operator.local.session import SessionError
 
 app = typer.Typer(
     name="frostline",

@@ -9,10 +9,10 @@ from rich.console import Console
 from frostline_operator.api.status import HPOStudyStatus
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.api.trial import HPOTrialSpec, HPOTrialStatus
-from frostline_operator.cluster.kubernetes.settings import OperatorSettings
 from frostline_operator.crds.manifests import crd_texts, write_crds
 from frostline_operator.crds.reference import reference
 from frostline_operator.crds.schema import structural
+from frostline_operator.kubernetes.settings import OperatorSettings
 
 _INTRODUCTION = """\
 # Reference

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from frostline_operator.cluster.kubernetes.api import Api
+from frostline_operator.kubernetes.client.api import Api
 from frostline_operator.report.cluster import best_to_yaml, read_cluster_record
 from frostline_operator.report.export import to_csv, to_json
 from frostline_operator.report.page import to_html

@@ -14,12 +14,12 @@ import kopf
 from kopf._core.engines.peering import Identity
 from rich.console import Console
 
-from frostline_operator.cluster.kubernetes.api import Api, ApiError
-from frostline_operator.cluster.kubernetes.settings import OperatorSettings, SettingsError, load_settings
-from frostline_operator.cluster.prometheus.client import PrometheusClient, QueryError
-from frostline_operator.handlers.health import Health, serve
-from frostline_operator.handlers.lease import Lease
-from frostline_operator.handlers.operator import Operator, WaitingIsNoError, make_registry
+from frostline_operator.kubernetes.client.api import Api, ApiError
+from frostline_operator.kubernetes.client.lease import Lease
+from frostline_operator.kubernetes.handlers import Operator, WaitingIsNoError, make_registry
+from frostline_operator.kubernetes.health import Health, serve
+from frostline_operator.kubernetes.settings import OperatorSettings, SettingsError, load_settings
+from frostline_operator.scores.prometheus import PrometheusClient, QueryError
 
 
 def run_operator(

@@ -16,13 +16,13 @@ from frostline_operator.api.quantity import format_bytes
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.cli import text
 from frostline_operator.cli.remedies import remedies
-from frostline_operator.cluster.kubernetes.settings import OperatorSettings, SettingsError, load_settings
-from frostline_operator.cluster.local import devices
-from frostline_operator.cluster.local.profile import Memory, memory_of, profile_model
 from frostline_operator.engine.forecast import Forecast, forecast
 from frostline_operator.engine.memory import placement
 from frostline_operator.engine.profiling import profile_document
 from frostline_operator.engine.state import Observation, StudyState
+from frostline_operator.kubernetes.settings import OperatorSettings, SettingsError, load_settings
+from frostline_operator.local import devices
+from frostline_operator.local.profile import Memory, memory_of, profile_model
 from frostline_trainer.contract import MAX_TRIALS_PER_RUN, ModelProfile
 
 
@@ -83,8 +83,8 @@ def _devices(
         return devices.cards(gpus)
     if nodes is None and kubeconfig is None:
         return devices.discover(spec.search.parallelism, declared)
-    from frostline_operator.cluster.kubernetes.api import Api
-    from frostline_operator.cluster.kubernetes.reading import classes_of, read_classes
+    from frostline_operator.kubernetes.client.api import Api
+    from frostline_operator.kubernetes.snapshot import classes_of, read_classes
 
     if nodes is not None:
         found = classes_of(_saved_nodes(nodes), {}, spec, settings)

@@ -9,7 +9,7 @@ from typing import Any
 
 from frostline_operator.api.quantity import format_bytes
 from frostline_operator.api.study import HPOStudySpec
-from frostline_operator.cluster.local.profile import Memory, ProfileError, compare_memory
+from frostline_operator.local.profile import Memory, ProfileError, compare_memory
 from frostline_trainer.contract import MemoryProfile, ProfileSpec, TrainingSpec, Variant
 
 

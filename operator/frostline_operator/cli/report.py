@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from frostline_operator.cluster.local.session import SessionError
+from frostline_operator.local.session import SessionError
 from frostline_operator.report.local import write_html, write_text
 
 

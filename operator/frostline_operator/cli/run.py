@@ -11,8 +11,8 @@ from rich.console import Console
 
 from frostline_operator.api.loader import load_study
 from frostline_operator.cli.view import LiveView, PlainView, View, show_outcome
-from frostline_operator.cluster.local import devices
-from frostline_operator.cluster.local.session import Session, open_session
+from frostline_operator.local import devices
+from frostline_operator.local.session import Session, open_session
 from frostline_operator.report.local import write_html
 
 TICK_SECONDS = 0.25

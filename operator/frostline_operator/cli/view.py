@@ -15,10 +15,10 @@ from rich.text import Text
 
 from frostline_operator.api.quantity import parse_duration
 from frostline_operator.cli import text
-from frostline_operator.cluster.local.session import Session
 from frostline_operator.engine.remaining import seconds_left
 from frostline_operator.engine.state import Run
 from frostline_operator.engine.summary import Summary, summarize
+from frostline_operator.local.session import Session
 
 
 class View(Protocol):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from frostline_operator.api.dump import to_yaml
-from frostline_operator.cluster.kubernetes.api import Api
-from frostline_operator.cluster.kubernetes.reading import read_study
+from frostline_operator.kubernetes.client.api import Api
+from frostline_operator.kubernetes.snapshot import read_study
 from frostline_operator.report.collect import collect
 from frostline_operator.report.record import StudyRecord
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from frostline_operator.cluster.local.session import read_folder
+from frostline_operator.local.session import read_folder
 from frostline_operator.report.collect import collect
 from frostline_operator.report.export import to_csv, to_json
 from frostline_operator.report.page import to_html

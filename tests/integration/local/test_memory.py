@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from frostline_operator.api.loader import validate_study
-from frostline_operator.cluster.local.profile import profile_model
 from frostline_operator.engine.profiling import MOST_CORNERS, profile_document
 from frostline_operator.engine.state import RunState
+from frostline_operator.local.profile import profile_model
 from frostline_trainer.contract import MemoryProfile
 
 from .conftest import Study, frostline

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from frostline_operator.cluster.local.store import SqliteStore
 from frostline_operator.engine.state import RunState, StudyState
+from frostline_operator.local.store import SqliteStore
 
 from .conftest import Study, command, environment, frostline
 

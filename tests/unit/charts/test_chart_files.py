@@ -11,8 +11,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from frostline_operator import __version__
-from frostline_operator.cluster.kubernetes.settings import OperatorSettings
 from frostline_operator.crds.manifests import crd_texts
+from frostline_operator.kubernetes.settings import OperatorSettings
 
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "charts" / "frostline"

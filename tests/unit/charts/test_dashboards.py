@@ -18,7 +18,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from frostline_trainer.contract import METRIC_LABELS, MetricName
 from tests.unit.engine.world import World, study
-from tests.unit.kubernetes.test_metrics import CLASSES, shown, whole
+from tests.unit.kubernetes.status.test_metrics import CLASSES, shown, whole
 
 NAMES = list(DASHBOARDS)
 RULES = FOLDER.parent / "rules" / "frostline.yaml"

@@ -9,11 +9,11 @@ from pydantic import BaseModel
 from frostline_operator.api.search import FidelitySpec
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.cli.crds import reference_page
-from frostline_operator.cluster.kubernetes.settings import OperatorSettings
 from frostline_operator.crds.manifests import crd_texts, crds
 from frostline_operator.crds.reference import reference
 from frostline_operator.crds.rules import IMMUTABLE, IMMUTABLE_SEARCH
 from frostline_operator.crds.schema import structural
+from frostline_operator.kubernetes.settings import OperatorSettings
 
 ROOT = Path(__file__).parents[3]
 MAY_CHANGE = {"suspend", "search", "budget", "trust", "metrics", "template", "priority", "checkpointInterval"}

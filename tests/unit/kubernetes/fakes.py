@@ -6,7 +6,7 @@ import copy
 import itertools
 from typing import Any
 
-from frostline_operator.cluster.kubernetes.api import ApiError, Manifest, Resource
+from frostline_operator.kubernetes.client.api import ApiError, Manifest, Resource
 
 
 class FakeApi:

@@ -7,15 +7,15 @@ from typing import Any, cast
 
 import pytest
 
-from frostline_operator.cluster.kubernetes import journal as journal_module
-from frostline_operator.cluster.kubernetes.api import Api, ApiError
-from frostline_operator.cluster.kubernetes.curves import POINTS, samples_of
-from frostline_operator.cluster.kubernetes.events import Recorder
-from frostline_operator.cluster.kubernetes.jobs import StudyRef
-from frostline_operator.cluster.kubernetes.journal import Journal, StaleError, changes, condensed
-from frostline_operator.cluster.kubernetes.store import KubernetesStore
 from frostline_operator.engine.reconcile import Sample
 from frostline_operator.engine.state import RunState, StudyState
+from frostline_operator.kubernetes import journal as journal_module
+from frostline_operator.kubernetes.client.api import Api, ApiError
+from frostline_operator.kubernetes.journal import Journal, StaleError, changes, condensed
+from frostline_operator.kubernetes.objects.jobs import StudyRef
+from frostline_operator.kubernetes.status.events import Recorder
+from frostline_operator.kubernetes.store import KubernetesStore
+from frostline_operator.scores.curves import POINTS, samples_of
 from tests.unit.engine.world import Trouble, World, study
 from tests.unit.kubernetes.fakes import FakeApi
 

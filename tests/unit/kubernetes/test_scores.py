@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from frostline_operator.cluster.kubernetes.accepting import without_prometheus
-from frostline_operator.cluster.kubernetes.jobs import StudyRef
-from frostline_operator.cluster.kubernetes.scores import DISCOVERY_SECONDS, Scores
-from frostline_operator.cluster.kubernetes.settings import OperatorSettings
-from frostline_operator.cluster.kubernetes.watching import Watcher
-from frostline_operator.cluster.prometheus.asking import Asker
-from frostline_operator.cluster.prometheus.client import PrometheusClient
 from frostline_operator.engine.reconcile import Decision, Patience
 from frostline_operator.engine.state import RunState
 from frostline_operator.engine.transition import book
+from frostline_operator.kubernetes.acceptance import without_prometheus
+from frostline_operator.kubernetes.objects.jobs import StudyRef
+from frostline_operator.kubernetes.scores import DISCOVERY_SECONDS, Scores
+from frostline_operator.kubernetes.settings import OperatorSettings
+from frostline_operator.scores.asking import Asker
+from frostline_operator.scores.prometheus import PrometheusClient
+from frostline_operator.scores.watching import Watcher
 from tests.unit.engine.world import Trouble, World, study
 
 NONE: dict[str, Any] = {}

@@ -7,11 +7,11 @@ from typing import Any, cast
 import pydantic
 import pytest
 
-from frostline_operator.cluster.kubernetes.accepting import accepted, without_prices
-from frostline_operator.cluster.kubernetes.api import Api
-from frostline_operator.cluster.kubernetes.jobs import StudyRef
-from frostline_operator.cluster.kubernetes.journal import Journal
-from frostline_operator.cluster.kubernetes.settings import OperatorSettings
+from frostline_operator.kubernetes.acceptance import accepted, without_prices
+from frostline_operator.kubernetes.client.api import Api
+from frostline_operator.kubernetes.journal import Journal
+from frostline_operator.kubernetes.objects.jobs import StudyRef
+from frostline_operator.kubernetes.settings import OperatorSettings
 from tests.unit.engine.world import study
 from tests.unit.kubernetes.fakes import FakeApi
 

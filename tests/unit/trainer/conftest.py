@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
+from frostline_trainer.checkpoints.interval import Interval
+from frostline_trainer.checkpoints.store import Store
 from frostline_trainer.contract import RunSpec, TrialResult
-from frostline_trainer.loop import train
-from frostline_trainer.metrics import RunMetrics
-from frostline_trainer.pack import build_pack
-from frostline_trainer.saving import Interval
-from frostline_trainer.store import Store
+from frostline_trainer.reporting.metrics import RunMetrics
+from frostline_trainer.training.loop import train
+from frostline_trainer.training.pack import build_pack
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "CausalLM": {

@@ -13,8 +13,8 @@ import sys
 from frostline_trainer.contract import ModelSpec
 from frostline_trainer.data.shape import DataShape
 from frostline_trainer.errors import StudyFault
-from frostline_trainer.families import build_network
-from frostline_trainer.memory.simulate import without_weights
+from frostline_trainer.models.build import build_network
+from frostline_trainer.profile.simulate import without_weights
 for name in sys.argv[1:]:
     model = ModelSpec(family="CausalLM", pretrained=name)
     try:

@@ -13,7 +13,6 @@ import pytest
 import torch
 from prometheus_client.parser import text_string_to_metric_families
 
-from frostline_trainer.cache import PrefixCache
 from frostline_trainer.contract import (
     MAX_TRIALS_PER_RUN,
     RESULT_LIMIT_BYTES,
@@ -25,12 +24,12 @@ from frostline_trainer.contract import (
     checkpoint_folder,
 )
 from frostline_trainer.errors import StudyFault
-from frostline_trainer.metrics import MetricsServer, RunMetrics
-from frostline_trainer.profile import profile, profile_hash
-from frostline_trainer.result import write_result
+from frostline_trainer.profile.costs import profile, profile_hash
+from frostline_trainer.reporting.metrics import MetricsServer, RunMetrics
+from frostline_trainer.reporting.result import write_result
 from frostline_trainer.run import read_spec
-
-from .conftest import FAMILIES, run_spec, trial
+from frostline_trainer.training.prefix_cache import PrefixCache
+from tests.unit.trainer.conftest import FAMILIES, run_spec, trial
 
 
 def document(tmp_path: Path) -> dict[str, Any]:

@@ -1,1 +1,0 @@
-"""Runs as processes on this machine's devices."""

@@ -1,1 +1,0 @@
-"""The Kopf front door: watches studies and lets each of them tick. It decides nothing."""

@@ -1,0 +1,1 @@
+"""Studies on Kubernetes: the controller, its objects, its client and what it publishes."""

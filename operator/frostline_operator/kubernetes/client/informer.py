@@ -1,0 +1,193 @@
+"""A local copy of a kind of objects, kept by a list and a watch: a tick looks at the cluster without asking it."""
+
+from __future__ import annotations
+
+import collections
+import logging
+import threading
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from frostline_operator.kubernetes.client.api import Api, ApiError, Resource
+
+Manifest = dict[str, Any]
+Key = tuple[str, str]
+
+log = logging.getLogger(__name__)
+
+_REMEMBERED = 2000
+"""Objects that are gone of which the last state is kept."""
+
+
+def key_of(item: Manifest) -> Key:
+    """Namespace and name."""
+    return str(item["metadata"].get("namespace", "")), str(item["metadata"]["name"])
+
+
+class Informer:
+    """A thread that keeps a copy up to date.
+
+    Args:
+        api: to ask.
+        resource: what to watch.
+        namespace: where; None everywhere.
+        labels: which, by label selector.
+        fields: which, by field selector.
+        index: groups objects for `of`; None leaves an object out of the copy.
+        trim: keeps what is needed of an object.
+        changed: called with the group of an object that changed.
+        digest: what must differ for `changed` to be called.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        resource: Resource,
+        namespace: str | None = None,
+        labels: str = "",
+        fields: str = "",
+        index: Callable[[Manifest], Hashable | None] = key_of,
+        trim: Callable[[Manifest], Manifest] = lambda item: item,
+        changed: Callable[[Any], None] = lambda group: None,
+        digest: Callable[[Manifest], object] | None = None,
+    ) -> None:
+        self._api, self._resource, self._namespace = api, resource, namespace
+        self._labels, self._fields = labels, fields
+        self._index, self._trim, self._changed, self._digest = index, trim, changed, digest
+        self._lock = threading.Lock()
+        self._items: dict[Key, Manifest] = {}
+        self._groups: dict[Hashable, dict[Key, Manifest]] = {}
+        self._gone: collections.OrderedDict[Key, Manifest] = collections.OrderedDict()
+        self._stopped = threading.Event()
+        self.synced = threading.Event()
+        """Set once the first list is in."""
+        self.version = 0
+        """Grows with every change."""
+        self.refused: ApiError | None = None
+        """Why the copy cannot be kept, such as missing permission."""
+
+    def start(self) -> None:
+        """Begin, in a thread that ends with the process."""
+        threading.Thread(target=self._run, name=f"watch-{self._resource.plural}", daemon=True).start()
+
+    def stop(self) -> None:
+        """End at the next occasion."""
+        self._stopped.set()
+
+    def all(self) -> list[Manifest]:
+        """All objects."""
+        with self._lock:
+            return list(self._items.values())
+
+    def of(self, group: Hashable) -> list[Manifest]:
+        """The objects of one group."""
+        with self._lock:
+            return list(self._groups.get(group, {}).values())
+
+    def get(self, key: Key) -> Manifest | None:
+        """One object."""
+        with self._lock:
+            return self._items.get(key)
+
+    def gone(self, key: Key) -> Manifest | None:
+        """The last state of an object that is no more."""
+        with self._lock:
+            return self._gone.get(key)
+
+    def put(self, item: Manifest) -> None:
+        """What a write has answered, so that it is known before the watch tells; nothing where the watch was first."""
+        with self._lock:
+            if key_of(item) not in self._items:
+                self._set(item)
+
+    def _run(self) -> None:
+        pause = 0.5
+        while not self._stopped.is_set():
+            try:
+                self._follow(self._fetch())
+                pause = 0.5
+            except ApiError as error:
+                if error.status != 410:
+                    self.refused = error if error.status in (401, 403, 404) else None
+                    log.warning("watching %s: %s", self._resource.plural, error)
+                    self._stopped.wait(pause)
+                    pause = min(30.0, pause * 2)
+            except Exception:
+                log.exception("watching %s", self._resource.plural)
+                self._stopped.wait(pause)
+                pause = min(30.0, pause * 2)
+
+    def _fetch(self) -> str:
+        items, version = self._api.list(self._resource, self._namespace, self._labels, self._fields)
+        with self._lock:
+            kept = {key_of(item): item for item in items}
+            lost = [old for key, old in self._items.items() if key not in kept]
+            for old in lost:
+                self._remove(old)
+            for item in items:
+                self._set(item)
+        self.refused = None
+        self.synced.set()
+        for old in lost:
+            self._changed(self._index(old))
+        return version
+
+    def _follow(self, version: str) -> None:
+        while not self._stopped.is_set():
+            events = self._api.watch(self._resource, self._namespace, version, self._labels, self._fields)
+            for event in events:
+                item = event["object"]
+                version = item["metadata"]["resourceVersion"]
+                if event["type"] != "BOOKMARK":
+                    self._take(event["type"], item)
+                if self._stopped.is_set():
+                    return
+
+    def _take(self, kind: str, item: Manifest) -> None:
+        with self._lock:
+            old = self._items.get(key_of(item))
+            if kind == "DELETED":
+                self._remove(item)
+            else:
+                self._set(item)
+        group = self._index(item)
+        alike = old is not None and self._digest is not None and self._digest(old) == self._digest(item)
+        if group is not None and (kind == "DELETED" or not alike):
+            self._changed(group)
+
+    def _set(self, item: Manifest) -> None:
+        key = key_of(item)
+        old = self._items.get(key)
+        before = None if old is None else self._index(old)
+        group = self._index(item)
+        kept = self._trim(item) if group is not None else None
+        if old is None and kept is None:
+            return
+        self.version += kept != old
+        if before is not None and before != group:
+            self._drop(before, key)
+        if group is None or kept is None:
+            self._items.pop(key, None)
+            return
+        self._items[key] = kept
+        self._groups.setdefault(group, {})[key] = kept
+
+    def _remove(self, item: Manifest) -> None:
+        key = key_of(item)
+        old = self._items.pop(key, None)
+        if old is None:
+            return
+        self.version += 1
+        group = self._index(old)
+        if group is not None:
+            self._drop(group, key)
+        self._gone[key] = self._trim(item)
+        while len(self._gone) > _REMEMBERED:
+            self._gone.popitem(last=False)
+
+    def _drop(self, group: Hashable, key: Key) -> None:
+        members = self._groups.get(group)
+        if members is not None:
+            members.pop(key, None)
+            if not members:
+                del self._groups[group]

@@ -1,0 +1,286 @@
+"""The devices of a cluster and who may use them: shared by all studies of an operator."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from frostline_operator.api.quantity import parse_bytes
+from frostline_operator.api.study import HPOStudySpec
+from frostline_operator.engine.fairness import Claim, shares
+from frostline_operator.engine.state import MemoryClass, StudyState
+from frostline_operator.kubernetes.client.api import NODES, PODS, SLICES, Api, ApiError
+from frostline_operator.kubernetes.client.informer import Informer, key_of
+from frostline_operator.kubernetes.objects import names, nodes
+from frostline_operator.kubernetes.objects.classes import DeviceClass, cpu_class, declared_classes, memory_classes
+from frostline_operator.kubernetes.objects.jobs import pod_template
+from frostline_operator.kubernetes.objects.nodes import Skipped
+from frostline_operator.kubernetes.objects.views import parse_time
+from frostline_operator.kubernetes.settings import OperatorSettings
+
+Manifest = dict[str, Any]
+
+
+@dataclass
+class _Study:
+    """What a study holds, and whether it would take more."""
+
+    priority: int
+    held: Counter[str] = field(default_factory=Counter)
+    offered: Counter[str] = field(default_factory=Counter)
+    """Told to the study and not taken yet: nobody else is told meanwhile."""
+    wanted: int = 0
+    """Runs that it would start besides, had it the devices."""
+    order: int = 0
+
+
+@dataclass(frozen=True)
+class ClassUse:
+    """A memory class of the whole cluster, and who holds its devices now."""
+
+    name: str
+    usable_bytes: int | None
+    devices: int
+    held: int
+    """By studies of this operator."""
+    foreign: int
+    """By pods that are not Frostline's."""
+
+
+class Fleet:
+    """All GPUs, and what is left of them for each study.
+
+    Args:
+        api: to watch nodes and the pods of others.
+        settings: of the operator.
+    """
+
+    def __init__(self, api: Api, settings: OperatorSettings) -> None:
+        self._api = api
+        self._settings = settings
+        self._nodes = Informer(api, NODES, trim=_trimmed_node)
+        self._others = Informer(
+            api,
+            PODS,
+            fields="spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed",
+            labels=f"{names.MANAGED_BY[0]}!={names.MANAGED_BY[1]}",
+            index=_device_user,
+            trim=_trimmed_user,
+        )
+        self._lock = threading.Lock()
+        self._studies: dict[str, _Study] = {}
+        self._counter = 0
+        self._known: dict[str, tuple[tuple[int, ...], dict[str, DeviceClass], list[Skipped]]] = {}
+        self._published: dict[str, int] = {}
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._read_slices()
+        self._nodes.start()
+        self._others.start()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._nodes.stop()
+        self._others.stop()
+
+    @property
+    def synced(self) -> bool:
+        """Whether enough is known to decide anything."""
+        return all(i.synced.is_set() or i.refused is not None for i in (self._nodes, self._others))
+
+    def ready_nodes(self) -> dict[str, bool] | None:
+        """Nodes, and whether they answer; None where they may not be read."""
+        if self.unreadable is not None:
+            return None
+        return {node["metadata"]["name"]: nodes.is_ready(node) for node in self._nodes.all()}
+
+    def silent_since(self, node: str) -> float | None:
+        """Since when a node has not been ready, in seconds since the epoch; None while it is, or is not known."""
+        found = self._nodes.get(("", node))
+        if found is None or nodes.is_ready(found):
+            return None
+        conditions = found["status"]["conditions"]
+        return parse_time(conditions[0].get("lastTransitionTime")) if conditions else None
+
+    @property
+    def unreadable(self) -> ApiError | None:
+        """Why nodes cannot be read, None where they can."""
+        return None if self._nodes.synced.is_set() else self._nodes.refused
+
+    def no_devices(self, skipped: Sequence[Skipped]) -> str:
+        """What to say to a study that no device could be found for, and what helps."""
+        if self.unreadable is not None:
+            return (
+                f"the operator may not read nodes, so it cannot tell what GPUs there are ({self.unreadable}); let its "
+                "ServiceAccount list and watch nodes by a ClusterRole, or tell the operator's settings: classes for "
+                "GPUs, cpuSlots for CPUs"
+            )
+        return "; ".join(s.reason for s in skipped[:3]) or (
+            "no node offers GPUs that its pods could use; add one, or let the operator use CPUs (cpuSlots)"
+        )
+
+    def classes(self, spec: HPOStudySpec) -> tuple[dict[str, DeviceClass], list[Skipped]]:
+        """The memory classes that a study's pods could be scheduled to, and the nodes left out."""
+        template = pod_template(self._settings, spec.template)["spec"]
+        tolerations, selector = template.get("tolerations") or [], template.get("nodeSelector") or {}
+        override = spec.placement.usable_memory
+        key = json.dumps([tolerations, selector, override], sort_keys=True)
+        version = (self._nodes.version, len(self._published))
+        with self._lock:
+            known = self._known.get(key)
+        if known is not None and known[0] == version:
+            return known[1], known[2]
+        usable = None if override is None else parse_bytes(override)
+        found: list[nodes.Devices] = []
+        skipped: list[Skipped] = []
+        for node in self._nodes.all():
+            if nodes.available(node, tolerations, selector):
+                published = self._published.get(node["metadata"]["name"])
+                devices, left_out = nodes.devices(node, self._settings.time_slicing, published)
+                found += devices
+                skipped += [left_out] if left_out else []
+        declared = self._settings.classes
+        made = declared_classes(declared, usable) if declared else memory_classes(found, usable)
+        if not made and self._settings.cpu_slots:
+            made = cpu_class(self._settings.cpu_slots, usable)
+        with self._lock:
+            self._known[key] = (version, made, skipped)
+        return made, skipped
+
+    def use(self) -> list[ClassUse]:
+        """Every class that studies could use if their pods tolerated all taints, and who holds its devices.
+
+        From the local copies alone: it is asked at each scrape of /metrics.
+        """
+        found = [
+            devices
+            for node in self._nodes.all()
+            if nodes.available(node, [{"operator": "Exists"}], {})
+            for devices in nodes.devices(
+                node, self._settings.time_slicing, self._published.get(node["metadata"]["name"])
+            )[0]
+        ]
+        made = memory_classes(found) or (cpu_class(self._settings.cpu_slots) if self._settings.cpu_slots else {})
+        taken = self._taken_by_others()
+        with self._lock:
+            held = sum((study.held for study in self._studies.values()), Counter[str]())
+        return [
+            ClassUse(name, c.usable_bytes, c.total, held[name], _foreign(c, taken)) for name, c in sorted(made.items())
+        ]
+
+    def offer(self, uid: str, spec: HPOStudySpec, state: StudyState) -> tuple[MemoryClass, ...]:
+        """The classes as one study may use them now: what it holds, and its fair part of what is free."""
+        classes, _ = self.classes(spec)
+        taken = self._taken_by_others()
+        with self._lock:
+            me = self._me(uid, spec)
+            me.held = _held(state)
+            me.offered = Counter()
+            me.wanted = max(0, spec.search.parallelism - len(state.active_runs))
+            offered = []
+            for made in classes.values():
+                used = _foreign(made, taken)
+                used += sum(s.held[made.name] + s.offered[made.name] for u, s in self._studies.items() if u != uid)
+                free = max(0, made.total - used - me.held[made.name])
+                part = self._part(uid, made.name, free)
+                me.offered[made.name] = part
+                offered.append(MemoryClass(made.name, made.usable_bytes, me.held[made.name] + part))
+            return tuple(offered)
+
+    def settle(self, uid: str, spec: HPOStudySpec, state: StudyState) -> None:
+        """What a study has made of its offer."""
+        busy = state.busy()
+        waiting = sum(1 for trial in state.trials.values() if trial.waiting and trial.index not in busy)
+        going = state.finished is None and not spec.suspend
+        with self._lock:
+            me = self._me(uid, spec)
+            me.held = _held(state)
+            me.offered = Counter()
+            me.wanted = min(waiting, spec.search.parallelism - len(state.active_runs)) if going else 0
+
+    def forget(self, uid: str) -> None:
+        """A study that is no more."""
+        with self._lock:
+            self._studies.pop(uid, None)
+
+    def _me(self, uid: str, spec: HPOStudySpec) -> _Study:
+        if uid not in self._studies:
+            self._counter += 1
+            self._studies[uid] = _Study(spec.priority, order=self._counter)
+        return self._studies[uid]
+
+    def _part(self, uid: str, name: str, free: int) -> int:
+        claims = [
+            Claim(other, study.priority, study.held[name], study.wanted, study.order)
+            for other, study in self._studies.items()
+        ]
+        return shares(free, claims).get(uid, 0)
+
+    def _taken_by_others(self) -> Counter[tuple[str, str | None]]:
+        """Devices held by pods that are not Frostline's, by node and resource."""
+        taken: Counter[tuple[str, str | None]] = Counter()
+        for pod in self._others.all():
+            for resource, count in pod["devices"].items():
+                taken[(pod["spec"]["nodeName"], resource)] += count
+        return taken
+
+    def _read_slices(self) -> None:
+        try:
+            slices, _ = self._api.list(SLICES)
+        except ApiError:
+            return  # no DRA in this cluster, or no permission: the labels will do
+        self._published = nodes.published_memory(slices)
+
+
+def _foreign(made: DeviceClass, taken: Mapping[tuple[str, str | None], int]) -> int:
+    """Devices of a class that pods of others hold."""
+    return sum(min(count, taken.get((node, made.resource), 0)) for node, count in made.counts.items())
+
+
+def _held(state: StudyState) -> Counter[str]:
+    return Counter(run.memory_class for run in state.active_runs)
+
+
+def _trimmed_node(node: Manifest) -> Manifest:
+    metadata, status = node["metadata"], node.get("status", {})
+    return {
+        "metadata": {"name": metadata["name"], "labels": metadata.get("labels") or {}},
+        "spec": {key: node.get("spec", {}).get(key) for key in ("unschedulable", "taints")},
+        "status": {
+            "allocatable": status.get("allocatable") or {},
+            # Not when it last reported: every node would change every few seconds
+            "conditions": [
+                {"type": "Ready", "status": c.get("status"), "lastTransitionTime": c.get("lastTransitionTime")}
+                for c in status.get("conditions") or []
+                if c.get("type") == "Ready"
+            ],
+        },
+    }
+
+
+def _requests(pod: Mapping[str, Any]) -> dict[str, int]:
+    """Devices that a pod asks for."""
+    total: Counter[str] = Counter()
+    for container in pod.get("spec", {}).get("containers") or []:
+        for resource, amount in ((container.get("resources") or {}).get("limits") or {}).items():
+            if resource in (nodes.NVIDIA, nodes.AMD) or resource.startswith("nvidia.com/mig-"):
+                total[resource] += int(amount)
+    return dict(total)
+
+
+def _device_user(pod: Manifest) -> Any:
+    """Only pods with devices are kept."""
+    return key_of(pod) if pod.get("devices") or _requests(pod) else None
+
+
+def _trimmed_user(pod: Manifest) -> Manifest:
+    return {
+        "metadata": {key: pod["metadata"].get(key) for key in ("name", "namespace")},
+        "spec": {"nodeName": pod["spec"].get("nodeName", "")},
+        "devices": pod.get("devices") or _requests(pod),
+    }

@@ -1,0 +1,1 @@
+"""What people and monitoring see of a study: status, conditions, HPOTrials, events and metrics."""

@@ -1,0 +1,66 @@
+"""`Store` on Kubernetes: the state in the journal, events on the study, samples in memory until their run has ended.
+
+A sample that is lost with its operator is unknown, never a failure: the durable record of a run is its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from frostline_operator.engine.reconcile import Sample
+from frostline_operator.engine.state import StudyState
+from frostline_operator.kubernetes.journal import Journal
+from frostline_operator.kubernetes.status.events import Recorder
+from frostline_operator.scores.curves import curves
+
+_SILENT = ("Promote", "StopRun")
+"""Of these there are as many as trials; the rung table and the HPOTrials say it better."""
+
+
+class KubernetesStore:
+    """One study's store.
+
+    Args:
+        journal: of the study.
+        recorder: of its events.
+    """
+
+    def __init__(self, journal: Journal, recorder: Recorder) -> None:
+        self._journal = journal
+        self._recorder = recorder
+        self._samples: dict[str, dict[tuple[str, int], Sample]] = {}
+
+    def load(self) -> StudyState:
+        """From the journal."""
+        return self._journal.load()
+
+    def save(self, state: StudyState) -> None:
+        """One record in the journal, with the learning curves of the runs whose end is in it."""
+        over = [name for name in self._samples if name in state.runs and not state.runs[name].state.open]
+        self._journal.save(state, {name: curves(self._samples[name].values()) for name in over})
+        for name in over:
+            del self._samples[name]
+
+    def add_samples(self, run: str, samples: Sequence[Sample]) -> None:
+        """Kept until the run is over and booked."""
+        if samples:
+            self._samples.setdefault(run, {}).update({(s.trial, s.tokens): s for s in samples})
+
+    def samples(self, run: str) -> list[Sample]:
+        """In order of tokens."""
+        found = self._samples.get(run, {})
+        return [found[key] for key in sorted(found)]
+
+    def latest(self) -> list[Sample]:
+        """The newest of each trial that runs."""
+        newest: dict[str, Sample] = {}
+        for by_key in self._samples.values():
+            for sample in by_key.values():
+                if sample.trial not in newest or sample.tokens >= newest[sample.trial].tokens:
+                    newest[sample.trial] = sample
+        return list(newest.values())
+
+    def add_event(self, at: float, reason: str, message: str) -> None:
+        """An event on the study, but for those that every trial has."""
+        if reason not in _SILENT:
+            self._recorder.say(reason, message)

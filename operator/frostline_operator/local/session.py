@@ -1,0 +1,131 @@
+"""A study and its folder: opened, locked, and made sure that they belong together."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from frostline_operator.api.loader import validate_study
+from frostline_operator.api.study import HPOStudy
+from frostline_operator.crds.fixed import changed_sections, fixed_part
+from frostline_operator.engine.profiling import profile_document
+from frostline_operator.engine.state import Observation
+from frostline_operator.local import devices, processes
+from frostline_operator.local.cluster import LocalCluster
+from frostline_operator.local.devices import Device
+from frostline_operator.local.files import StudyFiles
+from frostline_operator.local.profile import Memory, memory_of, profile_model
+from frostline_operator.local.store import SqliteStore
+from frostline_operator.runtime.loop import StudyLoop
+from frostline_trainer.contract import ModelProfile
+
+
+class SessionError(Exception):
+    """The folder cannot be used for this study; the message says why and what to do."""
+
+
+@dataclass
+class Session:
+    """An opened study."""
+
+    study: HPOStudy
+    files: StudyFiles
+    store: SqliteStore
+    loop: StudyLoop
+    devices: list[Device]
+    resumed: bool
+    """Whether the folder held an earlier part of the study."""
+
+
+@contextmanager
+def open_session(study: HPOStudy, folder: Path, declared: list[str], code: Path) -> Iterator[Session]:
+    """Open a study's folder for running it.
+
+    Args:
+        study: as read from its manifest.
+        folder: made if it is not there.
+        declared: memory classes instead of the machine's own, see `devices.discover`.
+        code: folder in which a custom entrypoint's module is looked for first.
+
+    Raises:
+        SessionError: another command runs it, or the folder holds another study.
+        DeclarationError: `declared` is not understood.
+        ProfileError: the model or the data cannot be built.
+    """
+    files = StudyFiles(folder.resolve())
+    try:
+        with processes.exclusive(files.lock):
+            store = SqliteStore(files.database)
+            try:
+                resumed = _claim(study, store, folder)
+                available = devices.discover(study.spec.search.parallelism, declared)
+                uid = store.fact("uid")
+                assert uid is not None
+                cluster = LocalCluster(files, uid, available, code)
+                profile = _profile(study, store, memory_of(available), code)
+                loop = StudyLoop(study.metadata.name, uid, study.spec, profile, cluster, store, time.time)
+                yield Session(study, files, store, loop, available, resumed)
+                cluster.close()
+            finally:
+                store.close()
+    except processes.LockedError as locked:
+        raise SessionError(
+            f"{folder} is in use by another frostline command (process {locked}); wait for it, stop it, or give "
+            "another --dir"
+        ) from None
+
+
+def read_folder(folder: Path) -> tuple[HPOStudy, SqliteStore, Observation]:
+    """A study's folder for looking only; a command may be running it meanwhile.
+
+    Raises:
+        SessionError: there is no study in it.
+    """
+    files = StudyFiles(folder.resolve())
+    if not files.database.exists():
+        raise SessionError(f"there is no study in {folder}; give the --dir of a frostline run")
+    store = SqliteStore(files.database)
+    manifest, known = store.fact("manifest"), store.fact("profile")
+    if manifest is None or known is None:
+        raise SessionError(f"the study in {folder} was not begun; run it first")
+    study = validate_study(json.loads(manifest), str(folder))
+    profile = ModelProfile.model_validate_json(known)
+    seen = Observation(study.metadata.name, study.spec, profile, (), store.load(), time.time())
+    return study, store, seen
+
+
+def _claim(study: HPOStudy, store: SqliteStore, folder: Path) -> bool:
+    """Tie the folder to the study, or make sure that it is the same study; whether it was there before."""
+    document = study.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    known = store.fact("manifest")
+    if known is not None:
+        before = HPOStudy.model_validate_json(known)
+        renamed = ["metadata.name"] if before.metadata.name != study.metadata.name else []
+        changed = renamed + changed_sections(fixed_part(before.spec), study.spec)
+        if changed:
+            raise SessionError(
+                f"{folder} holds the study {before.metadata.name!r}, which differs in "
+                f"{', '.join(changed)}; results of different studies cannot be mixed. Give another --dir, or undo the "
+                "change"
+            )
+    store.set_fact("manifest", json.dumps(document))
+    if store.fact("uid") is None:
+        store.set_fact("uid", str(uuid.uuid4()))
+    return known is not None
+
+
+def _profile(study: HPOStudy, store: SqliteStore, memory: Memory, code: Path) -> ModelProfile:
+    """Computed once and kept."""
+    document = profile_document(study.spec)
+    known = store.fact("profile")
+    if known is not None and store.fact("profiledFor") == f"{memory} {document}":
+        return ModelProfile.model_validate_json(known)
+    found = profile_model(document, memory, code)
+    store.set_fact("profile", found.model_dump_json(by_alias=True))
+    store.set_fact("profiledFor", f"{memory} {document}")
+    return found

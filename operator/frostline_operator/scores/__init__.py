@@ -1,0 +1,1 @@
+"""Objective values on their way from the trainers to the engine: read directly, or through Prometheus."""

@@ -1,0 +1,198 @@
+"""Checkpoints on the way: when they are written, and that a run killed without warning goes on from them unchanged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frostline_trainer.checkpoints.checkpoint import load_checkpoint
+from frostline_trainer.checkpoints.interval import LARGEST_SHARE, Interval
+from frostline_trainer.checkpoints.store import Store
+from frostline_trainer.contract import RunSpec
+from frostline_trainer.errors import StudyFault
+from frostline_trainer.reporting.metrics import RunMetrics
+from frostline_trainer.training import loop
+from frostline_trainer.training.pack import build_pack
+from tests.unit.trainer.conftest import Killed, evaluate, run_spec, saved, trial
+
+
+def killed(spec: RunSpec, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """Train until after so many steps, and leave what is in the store then."""
+    advance = loop.advance
+
+    def advance_or_die(pack: Any, step: int, active: Any) -> None:
+        if step >= after:
+            raise Killed
+        advance(pack, step, active)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "advance", advance_or_die)
+        with pytest.raises(Killed):
+            evaluate(spec)
+
+
+@pytest.mark.parametrize("family", ["CausalLM", "Vision", "MLP"])
+def test_a_killed_run_goes_on_from_its_last_checkpoint_as_if_nothing_had_been(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saving_each_step: dict[str, float]
+) -> None:
+    trials = [trial(family, name, optimizer={"lr": lr}) for name, lr in (("a", 0.01), ("b", 0.002))]
+    calm = evaluate(run_spec(family, trials, 2, 8, tmp_path / "calm"))
+    rough = tmp_path / "rough"
+    killed(run_spec(family, trials, 2, 8, rough, run="run-0", **saving_each_step), monkeypatch, 5)
+    step = calm["a"].tokens // 8
+    assert load_checkpoint(Store(str(rough)), "a/rung-0-0").tokens == 5 * step
+
+    # Of one of them nobody has seen the newest
+    for one, tokens in zip(trials, (5 * step, 3 * step), strict=True):
+        one["parent"] = {"path": f"{one['name']}/rung-0-0", "layers": 2, "tokens": tokens}
+    again = evaluate(run_spec(family, trials, 2, 8, rough, run="run-1"))
+    for name, result in again.items():
+        assert (result.objective, result.tokens) == (calm[name].objective, calm[name].tokens)
+        assert saved(rough, result) == saved(tmp_path / "calm", calm[name])
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(run_spec("MLP", [trial("MLP", "a")], 2, 2, tmp_path, run="x-0"))
+    read = Store.read
+
+    def replaced_meanwhile(self: Store, name: str) -> bytes:
+        content = read(self, name)
+        if name.endswith("state.json") and json.loads(content)["step"] == 2:
+            evaluate(run_spec("MLP", [trial("MLP", "a")], 2, 4, tmp_path, run="x-0"))
+        return content
+
+    monkeypatch.setattr(Store, "read", replaced_meanwhile)
+    assert load_checkpoint(Store(str(tmp_path)), "a/rung-0-0").step == 4
+
+
+@pytest.mark.parametrize("damage", ["gone", "no document", "half a document", "torn weights", "other format"])
+def test_a_checkpoint_that_cannot_be_read_is_the_studys_fault_and_says_where(tmp_path: Path, damage: str) -> None:
+    evaluate(run_spec("MLP", [trial("MLP", "a")], 2, 2, tmp_path, run="x-0"))
+    document = tmp_path / "a/rung-0-0/state.json"
+    match damage:
+        case "gone":
+            shutil.rmtree(tmp_path / "a")
+        case "no document":
+            document.write_text("{")
+        case "half a document":
+            document.write_text('{"format": 1}')
+        case "torn weights":
+            (tmp_path / "a/rung-0-0/weights-2.safetensors").write_bytes(b"torn")
+        case "other format":
+            document.write_text('{"format": 99}')
+    with pytest.raises(StudyFault, match="a/rung-0-0"):
+        load_checkpoint(Store(str(tmp_path)), "a/rung-0-0")
+
+
+def test_what_cannot_be_written_on_the_way_is_said_and_training_goes_on(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    saving_each_step: dict[str, float],
+) -> None:
+    write = Store.write
+    refused: list[str] = []
+
+    def full_at_first(self: Store, name: str, content: bytes) -> None:
+        # Of the first trial the optimizer's state has no room, of the other one all has
+        if name.startswith("a/rung-0-run/optimizer") and len(refused) < 2:
+            refused.append(name)
+            assert list((tmp_path / "a/rung-0-run").iterdir()) != []
+            raise OSError("no space left on device")
+        if name.startswith("b/rung-0-run/weights-2"):
+            # What it could not write whole is gone again
+            assert list((tmp_path / "a/rung-0-run").iterdir()) == []
+            assert (tmp_path / "b/rung-0-run/state.json").exists()
+        write(self, name, content)
+
+    monkeypatch.setattr(Store, "write", full_at_first)
+    trials = [trial("MLP", "a"), trial("MLP", "b")]
+    results = evaluate(run_spec("MLP", trials, 2, 6, tmp_path, **saving_each_step))
+    assert {(r.reason, r.tokens) for r in results.values()} == {("Completed", 96)}
+    assert capsys.readouterr().out.count("no space left on device") == 2 == len(refused)
+
+
+@given(interval=st.floats(0.1, 1000), writing=st.lists(st.floats(0, 100), min_size=1, max_size=20))
+def test_checkpoints_come_no_oftener_than_asked_and_never_take_more_than_their_share(
+    interval: float, writing: list[float]
+) -> None:
+    now = [0.0]
+    due = Interval(interval, clock=lambda: now[0])
+    spent, last = 0.0, 0.0
+    for seconds in writing:
+        while not due.due:
+            now[0] += interval / 4
+        assert now[0] - last >= interval * (1 - 1e-9)
+        assert spent <= LARGEST_SHARE * now[0] * (1 + 1e-6)
+        with due.writing():
+            now[0] += seconds
+        spent, last = spent + seconds, now[0]
+
+
+def test_without_an_interval_none_is_ever_due() -> None:
+    assert not Interval(None, clock=lambda: 1e300).due
+
+
+def test_a_signal_while_checkpoints_are_written_waits_for_one_and_each_is_written_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saving_each_step: dict[str, float]
+) -> None:
+    write = Store.write
+    written: list[str] = []
+
+    def counted(self: Store, name: str, content: bytes) -> None:
+        written.append(name)
+        write(self, name, content)
+
+    monkeypatch.setattr(Store, "write", counted)
+    trials = [trial("MLP", name) for name in "abcd"]
+    results = evaluate(run_spec("MLP", trials, 2, 6, tmp_path, **saving_each_step), stopped=lambda: bool(written))
+    assert {(r.reason, r.tokens) for r in results.values()} == {("Stopped", 16)}
+    states = [name for name in written if name.endswith("state.json")]
+    assert sorted(states) == [f"{name}/rung-0-run/state.json" for name in "abcd"]
+
+
+def test_a_file_that_could_not_be_written_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        Store(str(tmp_path)).write("a/rung-0-0/weights-1.safetensors", b"x" * 1000)
+    assert list((tmp_path / "a/rung-0-0").iterdir()) == []
+
+
+def test_metrics_tell_where_a_trial_began_and_how_far_it_is_saved(
+    tmp_path: Path, saving_each_step: dict[str, float]
+) -> None:
+    first = evaluate(run_spec("MLP", [trial("MLP", "a")], 2, 3, tmp_path))["a"]
+    spec = run_spec("MLP", [trial("MLP", "a", first, 2)], 2, 6, tmp_path, rung=1, **saving_each_step)
+    metrics = Told(spec, 2)
+    pack = build_pack(spec, torch.device("cpu"), Store(spec.checkpoint))
+    loop.train(pack, Store(spec.checkpoint), metrics, lambda: False)
+    assert metrics.told["tokens"][0] == 48 and metrics.told["tokens"][-1] == 96
+    # Not at the end, where a record will tell of it: whoever went on from there had nothing to do
+    assert metrics.told["checkpoint_tokens"] == [64, 80]
+
+
+class Told(RunMetrics):
+    """Keeps all that it was told."""
+
+    def __init__(self, spec: RunSpec, layers: int) -> None:
+        super().__init__(spec, layers)
+        self.told: dict[str, list[Any]] = {}
+
+    def update(self, trial: str, **changes: Any) -> None:
+        for name, value in changes.items():
+            self.told.setdefault(name, []).append(value)
+        super().update(trial, **changes)

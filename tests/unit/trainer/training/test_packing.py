@@ -1,0 +1,140 @@
+"""A trial's result never depends on whom it was packed with: bit for bit, in objective, weights and optimizer state."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from frostline_trainer.contract import TrialResult
+from frostline_trainer.errors import StudyFault
+from tests.unit.trainer.conftest import FAMILIES, evaluate, run_spec, saved, trial
+
+FAMILY = pytest.mark.parametrize("family", list(FAMILIES))
+A: dict[str, Any] = {"optimizer": {"lr": 0.003, "weight_decay": 0.1}, "gradientClipping": 1.0}
+B: dict[str, Any] = {"optimizer": {"name": "SGD", "lr": 0.05}, "labelSmoothing": 0.1, "dropout": 0.3}
+HOPELESS: dict[str, Any] = {
+    "optimizer": {"name": "SGD", "lr": 1000.0, "momentum": 0.0},
+    "schedule": {"name": "Constant"},
+}
+
+
+def assert_same(one: tuple[Path, TrialResult], other: tuple[Path, TrialResult]) -> None:
+    assert one[1].objective == other[1].objective
+    assert one[1].reason == other[1].reason
+    assert saved(*one) == saved(*other)
+
+
+@FAMILY
+def test_packed_equals_alone_at_low_and_full_z_and_over_thaw(family: str, tmp_path: Path) -> None:
+    full = FAMILIES[family]["layers"]
+    alone, packed = tmp_path / "alone", tmp_path / "packed"
+    first: dict[str, TrialResult] = {}
+    single: dict[str, TrialResult] = {}
+    previous = 0
+    for rung, (z, steps) in enumerate([(1, 3), (2, 6), (full, 8)]):
+        both = [
+            trial(family, "a", first.get("a"), previous, **A),
+            trial(family, "b", first.get("b"), previous, **B),
+        ]
+        first = evaluate(run_spec(family, both, z, steps, packed, rung=rung))
+        for name, settings in (("a", A), ("b", B)):
+            one = [trial(family, name, single.get(name), previous, **settings)]
+            single[name] = evaluate(run_spec(family, one, z, steps, alone, rung=rung))[name]
+            assert_same((packed, first[name]), (alone, single[name]))
+        previous = z
+
+
+@FAMILY
+def test_a_neighbour_that_diverges_changes_nothing(family: str, tmp_path: Path) -> None:
+    hopeless = {**HOPELESS, "optimizer": {**HOPELESS["optimizer"], "lr": 1000.0, "weight_decay": 1000.0}}
+    pair = [trial(family, "bad", **hopeless), trial(family, "a", **A)]
+    packed = evaluate(run_spec(family, pair, 2, 60, tmp_path / "p"))
+    alone = evaluate(run_spec(family, pair[1:], 2, 60, tmp_path / "a"))
+    assert packed["bad"].reason == "Diverged"
+    assert packed["bad"].objective is not None and math.isnan(packed["bad"].objective)
+    assert packed["bad"].checkpoint is None
+    assert packed["bad"].tokens < packed["a"].tokens
+    assert_same((tmp_path / "p", packed["a"]), (tmp_path / "a", alone["a"]))
+
+
+@FAMILY
+def test_stopped_and_resumed_equals_uninterrupted(family: str, tmp_path: Path) -> None:
+    pair = [trial(family, "a", **A), trial(family, "b", **B)]
+    through = evaluate(run_spec(family, pair, 2, 7, tmp_path / "through"))
+    asked = 0
+
+    def stopped() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 10
+
+    cut = tmp_path / "cut"
+    half = evaluate(run_spec(family, pair, 2, 7, cut), stopped)
+    assert {r.reason for r in half.values()} == {"Stopped"}
+    assert 0 < half["a"].tokens < through["a"].tokens
+    again = [trial(family, "a", half["a"], 2, **A), trial(family, "b", half["b"], 2, **B)]
+    resumed = evaluate(run_spec(family, again, 2, 7, cut))
+    for name in ("a", "b"):
+        assert_same((tmp_path / "through", through[name]), (cut, resumed[name]))
+
+
+@FAMILY
+def test_members_may_start_at_different_tokens(family: str, tmp_path: Path) -> None:
+    early = evaluate(run_spec(family, [trial(family, "late", **A)], 1, 4, tmp_path))["late"]
+    pair = [trial(family, "late", early, 1, **A), trial(family, "fresh", **B)]
+    packed = evaluate(run_spec(family, pair, 2, 7, tmp_path, rung=1))
+    fresh = evaluate(run_spec(family, pair[1:], 2, 7, tmp_path / "alone", rung=1))
+    late = evaluate(run_spec(family, [{**pair[0], "name": "again"}], 2, 7, tmp_path, rung=1))
+    assert_same((tmp_path, packed["fresh"]), (tmp_path / "alone", fresh["fresh"]))
+    assert packed["late"].objective == late["again"].objective
+    assert saved(tmp_path, packed["late"]) == saved(tmp_path, late["again"])
+
+
+@FAMILY
+@pytest.mark.parametrize("where", [{"cacheBytes": 10**9}, {"cacheDiskBytes": 10**9}, {"cacheBytes": 40_000}])
+def test_the_cache_never_changes_a_result(family: str, where: dict[str, int], tmp_path: Path) -> None:
+    data = {**FAMILIES[family]["data"], "validationLimit": 64}
+    if family == "CausalLM":  # a short text, so that epochs repeat within a few steps
+        (tmp_path / "text").write_text("the quick brown fox jumps over the lazy dog. " * 30)
+        data = {"kind": "Text", "path": str(tmp_path / "text")}
+    if family == "Vision":
+        generator = np.random.default_rng(0)
+        np.savez(tmp_path / "x.npz", x=generator.random((50, 8, 8)), y=np.arange(50) % 3)
+        data = {"kind": "Images", "path": str(tmp_path / "x.npz")}
+    steps = 90 if family == "MLP" else 20
+    pair = [trial(family, "a", **A), trial(family, "b", **B)]
+    plain = evaluate(run_spec(family, pair, 2, steps, tmp_path / "plain", data=data))
+    cached = evaluate(run_spec(family, pair, 2, steps, tmp_path / "cached", data=data, **where))
+    for name in ("a", "b"):
+        assert_same((tmp_path / "plain", plain[name]), (tmp_path / "cached", cached[name]))
+
+
+@FAMILY
+def test_the_same_run_twice_is_the_same_to_the_bit(family: str, tmp_path: Path) -> None:
+    pair = [trial(family, "a", **A)]
+    results = [evaluate(run_spec(family, pair, 2, 4, tmp_path / str(i)))["a"] for i in range(2)]
+    torch.rand(3)  # whatever else draws random numbers in between
+    assert_same((tmp_path / "0", results[0]), (tmp_path / "1", results[1]))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("batchSize", 8), ("accumulation", 2), ("sequenceLength", 16), ("precision", "bf16")]
+)
+def test_trials_that_cannot_share_batches_are_refused(field: str, value: object, tmp_path: Path) -> None:
+    pair = [trial("CausalLM", "a"), trial("CausalLM", "b", **{field: value})]
+    with pytest.raises(StudyFault, match=r"must agree on .*different runs"):
+        evaluate(run_spec("CausalLM", pair, 2, 2, tmp_path))
+
+
+def test_accumulation_makes_one_step_of_several_micro_batches(tmp_path: Path) -> None:
+    """Two micro-batches of 4 give the gradient of one batch of 8 with the same sequences."""
+    spec = run_spec("CausalLM", [trial("CausalLM", "a", accumulation=2)], 2, 4, tmp_path)
+    result = evaluate(spec)["a"]
+    state = json.loads((tmp_path / "a/rung-0-run/state.json").read_text())
+    assert state["step"] == 2 and result.tokens == 4 * 128

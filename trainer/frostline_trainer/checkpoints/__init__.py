@@ -1,0 +1,1 @@
+"""Checkpoints: what they hold, where they are kept, when they are written, and their removal."""

@@ -1,0 +1,1 @@
+"""A person's own training function as a trial."""

@@ -1,0 +1,379 @@
+"""Hugging Face causal language models, whatever their architecture, cut between any two blocks.
+
+Nothing of an architecture is written down here. The model's *own* forward runs, with the blocks that are not ours
+swapped for pass-throughs that hand the hidden state on; masks, rotary embeddings, scalings and soft caps are therefore
+those of the model itself. Units, input to output: embeddings, every block, and final norm with head: L = blocks + 2.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from frostline_trainer.contract import ModelSpec
+from frostline_trainer.data.shape import DataShape
+from frostline_trainer.errors import StudyFault
+from frostline_trainer.hub import local_folder
+from frostline_trainer.models.cut import Network, Split, Suffix, freeze
+from frostline_trainer.seeds import derive
+
+
+def build_causal_lm(model: ModelSpec, shape: DataShape, seed: int) -> CausalLMNetwork:
+    """A Hugging Face model from a config (random weights from the seed) or from a local folder.
+
+    `vocab_size` and the longest sequence default to what the data needs.
+
+    Raises:
+        StudyFault: unknown architecture, a field that its config rejects, a vocabulary or context too small for the
+            data, or a folder without weights.
+    """
+    import transformers
+
+    if shape.kind != "Text":
+        raise StudyFault(f"data.kind: a CausalLM takes Text, not {shape.kind}; set data.kind: Text")
+    transformers.utils.logging.set_verbosity_error()
+    config = _config(model, shape)
+    _check_fits(config, shape)
+    torch.manual_seed(derive(seed, "weights"))
+    try:
+        if model.pretrained:
+            built = transformers.AutoModelForCausalLM.from_pretrained(
+                local_folder(model.pretrained, "model.pretrained"),
+                config=config,
+                local_files_only=True,
+                dtype=torch.float32,
+            )
+        else:
+            built = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    except (ValueError, OSError, TypeError, AttributeError, KeyError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise StudyFault(f"model.config: {type(config).__name__} cannot be built: {_short(error)}") from error
+    return CausalLMNetwork(built)
+
+
+def _config(model: ModelSpec, shape: DataShape) -> Any:
+    from transformers import AutoConfig
+
+    fields = dict(model.config)
+    if model.pretrained:
+        folder = local_folder(model.pretrained, "model.pretrained")
+        if not Path(folder).is_dir():
+            raise StudyFault(
+                f"model.pretrained: no folder {folder}; give one written by save_pretrained, or hf://owner/model"
+            )
+        try:
+            return AutoConfig.from_pretrained(folder, local_files_only=True, use_cache=False, **fields)
+        except (ValueError, OSError, TypeError) as error:
+            raise StudyFault(f"model.pretrained: {model.pretrained} has no usable config: {_short(error)}") from error
+    kind = fields.pop("model_type")
+    fields.setdefault("vocab_size", shape.classes)
+    try:
+        config = AutoConfig.for_model(kind)
+    except (ValueError, KeyError) as error:
+        raise StudyFault(
+            f"model.config.model_type: {kind!r} is no architecture of the installed transformers: {_short(error)}"
+        ) from error
+    unknown = [name for name in fields if not hasattr(config, name) and name not in config.attribute_map]
+    if unknown:
+        raise StudyFault(
+            f"model.config: {', '.join(sorted(unknown))} unknown to {kind}; it knows "
+            f"{', '.join(sorted(n for n in vars(config) if not n.startswith('_')))[:500]}"
+        )
+    positions = {"n_positions", "max_position_embeddings"} & {*vars(config), *config.attribute_map}
+    if positions and not positions & set(fields):
+        longest = getattr(config, "max_position_embeddings", 0) or 0
+        fields["max_position_embeddings"] = max(longest, shape.input[0])
+    for token in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        value = getattr(config, token, None)
+        if token not in fields and isinstance(value, int) and value >= fields["vocab_size"]:
+            fields[token] = None
+    try:
+        return AutoConfig.for_model(kind, use_cache=False, **fields)
+    except Exception as error:
+        raise StudyFault(f"model.config: {kind} rejects these fields: {_short(error)}") from error
+
+
+def _check_fits(config: Any, shape: DataShape) -> None:
+    if config.vocab_size < shape.classes:
+        raise StudyFault(
+            f"model.config.vocab_size: {config.vocab_size} is smaller than the tokenizer's {shape.classes} symbols; "
+            f"set it to {shape.classes} or more"
+        )
+    longest = getattr(config, "max_position_embeddings", None)
+    if isinstance(longest, int) and longest < shape.input[0]:
+        raise StudyFault(
+            f"training.sequenceLength: {shape.input[0]} exceeds the model's {longest} positions; lower it, or raise "
+            "model.config.max_position_embeddings (n_positions)"
+        )
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:400] or type(error).__name__
+
+
+@contextlib.contextmanager
+def whole_sequences() -> Iterator[None]:
+    """Tell transformers that every row of a batch is one sequence.
+
+    It would find out by itself, but by looking at values: a device synchronisation per forward pass, and an error on
+    tensors without content.
+    """
+    from transformers import masking_utils
+
+    asked = masking_utils.find_packed_sequence_indices
+    masking_utils.find_packed_sequence_indices = lambda position_ids: None
+    try:
+        yield
+    finally:
+        masking_utils.find_packed_sequence_indices = asked
+
+
+def _no_warning(*_: object) -> None:
+    """In place of a check for padding that looks at values too; our batches are never padded."""
+
+
+class PassThrough(nn.Module):
+    """Stands where a block stood and hands the hidden state on, or the features it was given in its stead."""
+
+    def __init__(self, block: nn.Module, outputs: int):
+        super().__init__()
+        self.features: Tensor | None = None
+        self._outputs = outputs
+        for name, value in vars(block).items():  # some models ask their blocks, say, for `attention_type`
+            if not name.startswith("_") and name != "training" and isinstance(value, str | int | float):
+                setattr(self, name, value)
+
+    def forward(self, hidden_states: Tensor, *args: object, **kwargs: object) -> Tensor | tuple[Tensor | None, ...]:
+        """The features set, else the hidden state, in the form in which this model's blocks answer."""
+        hidden = hidden_states if self.features is None else self.features
+        return (hidden, *[None] * (self._outputs - 1)) if self._outputs else hidden
+
+
+class Entering(PassThrough):
+    """The first block, where it is ours: it takes the features instead of what the model hands it."""
+
+    def __init__(self, block: nn.Module, outputs: int):
+        super().__init__(block, outputs)
+        self.block = block
+
+    def forward(self, hidden_states: Tensor, *args: object, **kwargs: object) -> Any:
+        """The block's output for the features set."""
+        return self.block(hidden_states if self.features is None else self.features, *args, **kwargs)
+
+
+class CausalLMPrefix(nn.Module):
+    """Embeddings and the frozen blocks: token ids `[batch, length]` to the hidden state `[batch, length, width]`."""
+
+    def __init__(self, base: nn.Module):
+        super().__init__()
+        self.base = base
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Hidden state that enters the first trainable unit."""
+        with whole_sequences():
+            hidden = self.base(input_ids=ids, use_cache=False).last_hidden_state
+        assert isinstance(hidden, Tensor)
+        return hidden
+
+
+class CausalLMSuffix(Suffix):
+    """The last blocks, norm and head inside the model's own forward."""
+
+    def __init__(self, model: nn.Module, entry: PassThrough | None, owned: Sequence[tuple[str, nn.Module]], width: int):
+        super().__init__()
+        self.model = model
+        self._entry = [entry]  # in a list, so that it is not registered a second time
+        self._owned = list(owned)
+        self._width = width
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits `[batch, length, vocabulary]`, from hidden states or, at z = L, from token ids."""
+        entry = self._entry[0]
+        with whole_sequences():
+            if entry is None:
+                logits = self.model(input_ids=features, use_cache=False).logits
+            else:
+                entry.features = features
+                blank = features.new_zeros(()).expand(*features.shape[:2], self._width)
+                logits = self.model(inputs_embeds=blank, use_cache=False).logits
+                entry.features = None
+        assert isinstance(logits, Tensor)
+        return logits
+
+    def owned(self) -> Iterator[tuple[str, nn.Module]]:
+        """Blocks, norm and head under their names in the Hugging Face model."""
+        yield from self._owned
+
+    def checkpoint_activations(self) -> None:
+        """Recompute every block in the backward pass, by the model's own means."""
+        model: Any = self.model
+        if hasattr(model, "activation_checkpointing_enable"):
+            model.activation_checkpointing_enable({"use_reentrant": False})
+        else:  # its name in earlier releases
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+
+
+class CausalLMNetwork(Network):
+    """A Hugging Face causal language model and where it can be cut."""
+
+    def __init__(self, model: Any):
+        self._model = model.eval()
+        if hasattr(model, "warn_if_padding_and_no_attention_mask"):
+            model.warn_if_padding_and_no_attention_mask = _no_warning
+            model.base_model.warn_if_padding_and_no_attention_mask = _no_warning
+        self._blocks_name, blocks = _find_blocks(model)
+        self._blocks = list(blocks)
+        self._outputs = 0
+        before, after = self._probe()
+        owner = {id(m): name for name, m in model.named_modules()}
+        self._tail = [(owner[id(m)], m) for m in after]
+        self._front = [(owner[id(m)], m) for m in before]
+        self._width = int(model.get_input_embeddings().embedding_dim)
+        self.unit_names = ("embeddings", *(f"block{i}" for i in range(len(self._blocks))), "head")
+
+    def module(self) -> nn.Module:
+        """The Hugging Face model; its output has `.logits`."""
+        module = self._model
+        assert isinstance(module, nn.Module)
+        return module
+
+    def _probe(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """Which modules with weights run before the blocks and which after, learnt from one tiny forward pass.
+
+        Only the first block really runs; its answer also shows whether blocks give a tensor or a tuple.
+        """
+        before: list[nn.Module] = []
+        after: list[nn.Module] = []
+        phase = before
+
+        def seen(module: nn.Module, *_: object) -> None:
+            if not any(module is other for other in before + after):
+                phase.append(module)
+
+        def answered(_module: nn.Module, _args: object, output: object) -> None:
+            nonlocal phase
+            self._outputs = len(output) if isinstance(output, tuple) else 0
+            phase = after
+
+        inside = {id(m) for block in self._blocks for m in block.modules()}
+        handles = [
+            module.register_forward_pre_hook(seen)
+            for module in self._model.modules()
+            if id(module) not in inside and any(True for _ in module.parameters(recurse=False))
+        ]
+        handles.append(self._blocks[0].register_forward_hook(answered))
+        blocks = self._model.get_submodule(self._blocks_name)
+        try:
+            for i in range(1, len(self._blocks)):
+                blocks[i] = _Mimic(self._blocks[i], self)
+            with torch.no_grad(), whole_sequences():
+                self._model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=self._device()), use_cache=False)
+        finally:
+            for i, block in enumerate(self._blocks):
+                blocks[i] = block
+            for handle in handles:
+                handle.remove()
+        return before, after
+
+    def _device(self) -> torch.device:
+        return next(iter(self._model.parameters())).device  # type: ignore[no-any-return]
+
+    def split(self, z: int, copies: int = 1, *, untied: Sequence[bool] | None = None) -> Split:
+        """See `Network.split`."""
+        self.check(z)
+        if z == self.layers:
+            flags = list(untied or [False] * copies)
+            models = [copy.deepcopy(self._model) for _ in range(copies - 1)] + [self._model]
+            return Split(None, [self._whole(model, flag) for model, flag in zip(models, flags, strict=True)])
+        frozen = self.layers - z - 1  # blocks in the prefix; the embeddings are in it too
+        shared = {id(m): freeze(m) for _, m in self._front}
+        self._untie(self._tail)
+        names = [f"{self._blocks_name}.{i}" for i in range(len(self._blocks))]
+        owned = [*zip(names[frozen:], self._blocks[frozen:], strict=True), *self._tail]
+        for _, module in owned:
+            module.requires_grad_(True)
+
+        memo: dict[int, Any] = dict(shared)
+        memo |= {id(b): freeze(b) for b in self._blocks[:frozen]}
+        memo |= {id(b): PassThrough(b, self._outputs) for b in self._blocks[frozen:]}
+        memo |= {id(m): nn.Identity() for _, m in self._tail}
+        base = copy.deepcopy(self._model.base_model, memo)
+        prefix = freeze(CausalLMPrefix(base))
+
+        suffixes: list[Suffix] = []
+        for number in range(copies):
+            memo = dict(shared)
+            memo |= {id(b): PassThrough(b, self._outputs) for b in self._blocks[:frozen]}
+            if number == copies - 1:
+                memo |= {id(m): m for _, m in owned}
+            model = copy.deepcopy(self._model, memo).eval()
+            blocks = model.get_submodule(self._blocks_name)
+            mine = [(name, model.get_submodule(name)) for name, _ in owned]
+            if frozen:
+                entry = blocks[frozen - 1]
+            else:
+                entry = blocks[0] = Entering(blocks[0], self._outputs)
+            suffixes.append(CausalLMSuffix(model, entry, mine, self._width))
+        return Split(prefix, suffixes)
+
+    def _whole(self, model: Any, untied: bool) -> Suffix:
+        tail = [(name, model.get_submodule(name)) for name, _ in self._tail]
+        if untied:
+            front = {id(p) for name, _ in self._front for p in model.get_submodule(name).parameters()}
+            _give_own_weights(tail, front)
+        model.requires_grad_(True)
+        return CausalLMSuffix(model, None, [("", model)], self._width)
+
+    def _untie(self, tail: Sequence[tuple[str, nn.Module]]) -> None:
+        _give_own_weights(tail, {id(p) for _, m in self._front for p in m.parameters()})
+
+
+class _Mimic(PassThrough):
+    """A pass-through that learns from the network, while it is probed, in which form blocks answer."""
+
+    def __init__(self, block: nn.Module, network: CausalLMNetwork):
+        super().__init__(block, 0)
+        self._network = [network]
+
+    def forward(self, hidden_states: Tensor, *args: object, **kwargs: object) -> Tensor | tuple[Tensor | None, ...]:
+        self._outputs = self._network[0]._outputs
+        return super().forward(hidden_states, *args, **kwargs)
+
+
+def _give_own_weights(modules: Sequence[tuple[str, nn.Module]], others: set[int]) -> None:
+    """Replace every parameter of `modules` that others use too by a copy of its own."""
+    for _, module in modules:
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if id(parameter) in others:
+                setattr(module, name, nn.Parameter(parameter.detach().clone()))
+
+
+def _find_blocks(model: Any) -> tuple[str, nn.ModuleList]:
+    """The list of blocks: the module list that holds most of the weights."""
+    best, name, size = None, "", 0
+    for path, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and not any(
+            isinstance(outer, nn.ModuleList) for outer in _ancestors(model, path)
+        ):
+            held = sum(p.numel() for p in module.parameters())
+            if held > size:
+                best, name, size = module, path, held
+    if best is None:
+        raise StudyFault(
+            f"model.config.model_type: {model.config.model_type} has no list of blocks that could be cut; "
+            "use a decoder-only architecture such as gpt2, gpt_neox, llama or qwen2"
+        )
+    return name, best
+
+
+def _ancestors(model: nn.Module, path: str) -> Iterator[nn.Module]:
+    parts = path.split(".")[:-1]
+    for end in range(1, len(parts) + 1):
+        yield model.get_submodule(".".join(parts[:end]))

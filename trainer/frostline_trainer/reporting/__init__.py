@@ -1,0 +1,1 @@
+"""What a run says while it trains and at its end: metrics and its result."""
