@@ -153,7 +153,7 @@ def test_a_stopped_custom_trial_is_checkpointed_as_it_stands(tmp_path: Path) -> 
     ("function", "message"),
     [
         ("lazy", r"returned after 8 of 80 tokens; train until trial.tokens"),
-        ("broken", r"raised KeyError: 'no such thing' \(test_custom.py, line \d+\)"),
+        ("broken", r"raised KeyError: 'no such thing' \(test_entrypoint.py, line \d+\)"),
         ("missing", r"model.entrypoint: .*missing cannot be imported"),
     ],
 )
