@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from frostline_operator.kubernetes.client.api import EVENTS, JOBS, PODS, Api, Manifest
@@ -24,67 +24,80 @@ class Caches:
         ours = f"{names.MANAGED_BY[0]}={names.MANAGED_BY[1]},{names.STUDY_UID}"
 
         def wake(group: Any) -> None:
-            woken(group[0])
+            woken(group[1])
 
-        self._jobs = [
-            Informer(api, JOBS, place, f"{ours},!{names.BOOKED}", index=_group, changed=wake, digest=views.job_digest)
+        jobs = f"{ours},!{names.BOOKED}"
+        self._jobs = {
+            place: Informer(api, JOBS, place, jobs, index=_group, changed=wake, digest=views.job_digest)
             for place in places
-        ]
-        self._pods = [
-            Informer(api, PODS, place, ours, index=_group, trim=views.trimmed, changed=wake, digest=views.pod_digest)
+        }
+        self._pods = {
+            place: Informer(
+                api, PODS, place, ours, index=_group, trim=views.trimmed, changed=wake, digest=views.pod_digest
+            )
             for place in places
-        ]
-        self._refused = [Informer(api, EVENTS, place, fields=_REFUSED, index=_job_of) for place in places]
+        }
+        self._refused = {place: Informer(api, EVENTS, place, fields=_REFUSED, index=_job_of) for place in places}
 
     def start(self) -> None:
         """Begin to watch."""
-        for informer in (*self._jobs, *self._pods, *self._refused):
+        for informer in self._all():
             informer.start()
 
     def stop(self) -> None:
         """Watch no more."""
-        for informer in (*self._jobs, *self._pods, *self._refused):
+        for informer in self._all():
             informer.stop()
 
     @property
     def synced(self) -> bool:
         """Whether the first lists are in."""
-        return all(informer.synced.is_set() for informer in (*self._jobs, *self._pods))
+        return all(informer.synced.is_set() for informer in (*self._jobs.values(), *self._pods.values()))
 
     def job(self, namespace: str, name: str) -> Manifest | None:
         """A Job, if the copy has it."""
-        return next((found for i in self._jobs if (found := i.get((namespace, name))) is not None), None)
+        return _of(self._jobs, namespace).get((namespace, name))
 
-    def jobs(self, uid: str) -> list[Manifest]:
-        """A study's Jobs that are not booked."""
-        return [job for i in self._jobs for job in i.of((uid,))]
+    def jobs(self, namespace: str, uid: str) -> list[Manifest]:
+        """The Jobs of a study in its namespace that are not booked."""
+        return _of(self._jobs, namespace).of((namespace, uid))
 
-    def pods(self, uid: str) -> list[Manifest]:
-        """A study's pods, and the last states of those that are gone."""
-        return [pod for i in self._pods for pod in i.of((uid,))]
+    def pods(self, namespace: str, uid: str) -> list[Manifest]:
+        """The pods of a study in its namespace that exist; see `pod_gone` for those that do not any more."""
+        return _of(self._pods, namespace).of((namespace, uid))
 
     def pod_gone(self, namespace: str, name: str) -> Manifest | None:
         """The last state of a pod that is no more."""
-        found = next((f for i in self._pods if (f := i.gone((namespace, name))) is not None), None)
+        found = _of(self._pods, namespace).gone((namespace, name))
         return None if found is None else {**found, "_gone": True}
 
     def refused(self, namespace: str, job: str) -> str | None:
         """Why a Job gets no pod (a quota, an admission webhook), as events say: nothing else does."""
-        said = [event for i in self._refused for event in i.of((namespace, job))]
+        said = _of(self._refused, namespace).of((namespace, job))
         newest = max(said, key=lambda event: str(event.get("lastTimestamp") or ""), default=None)
         return None if newest is None else str(newest.get("message", ""))
 
     def put_job(self, job: Manifest) -> None:
         """What a create has answered."""
-        self._jobs[0].put(job)
+        _of(self._jobs, job["metadata"]["namespace"]).put(job)
+
+    def _all(self) -> Iterator[Informer]:
+        for informers in (self._jobs, self._pods, self._refused):
+            yield from informers.values()
 
 
 _REFUSED = "reason=FailedCreate,involvedObject.kind=Job"
 
 
-def _group(item: Manifest) -> tuple[str] | None:
+def _of(informers: Mapping[str | None, Informer], namespace: str) -> Informer:
+    """The copy of one namespace: its own, or the one of all namespaces."""
+    return informers.get(namespace) or informers[None]
+
+
+def _group(item: Manifest) -> tuple[str, str] | None:
+    """Namespace and study's uid."""
     uid = (item["metadata"].get("labels") or {}).get(names.STUDY_UID)
-    return None if uid is None else (uid,)
+    return None if uid is None else (key_of(item)[0], uid)
 
 
 def _job_of(event: Manifest) -> Hashable:

@@ -91,7 +91,7 @@ class KubernetesCluster:
         self._writes_left = _MOST_WRITES
         ready = self._fleet.ready_nodes()
         pods: dict[str, list[Manifest]] = {}
-        for pod in self._caches.pods(self.study.uid):
+        for pod in self._caches.pods(self.study.namespace, self.study.uid):
             run_name = pod["metadata"]["labels"].get(names.RUN, "")
             pods.setdefault(run_name, []).append(pod)
             self._pods_of.setdefault(run_name, set()).add(pod["metadata"]["name"])
@@ -226,7 +226,7 @@ class KubernetesCluster:
 
     def tidy(self, state: StudyState) -> None:
         """What is left of runs whose end is in the journal: Jobs that ended stay for a while, others go at once."""
-        for job in self._caches.jobs(self.study.uid):
+        for job in self._caches.jobs(self.study.namespace, self.study.uid):
             name, run = job["metadata"]["name"], job["metadata"]["labels"].get(names.RUN)
             known = None if run is None else state.runs.get(run)
             if run is None or (known is not None and known.state.active) or job["metadata"].get("deletionTimestamp"):
@@ -248,7 +248,9 @@ class KubernetesCluster:
     def _finish_or_delete(self, job: Manifest, known: Run | None) -> None:
         """A Job whose pod has ended is about to say so itself; only one that could go on must be stopped."""
         pods = [
-            p for p in self._caches.pods(self.study.uid) if p["metadata"]["labels"].get(names.RUN) == known_name(job)
+            p
+            for p in self._caches.pods(self.study.namespace, self.study.uid)
+            if p["metadata"]["labels"].get(names.RUN) == known_name(job)
         ]
         pod = views.newest(pods)
         if known is not None and pod is not None and views.has_ended(pod):
@@ -261,7 +263,10 @@ class KubernetesCluster:
 
     def untidy(self) -> bool:
         """Whether Jobs are left that `tidy` will have to see to."""
-        return any(not job["metadata"].get("deletionTimestamp") for job in self._caches.jobs(self.study.uid))
+        return any(
+            not job["metadata"].get("deletionTimestamp")
+            for job in self._caches.jobs(self.study.namespace, self.study.uid)
+        )
 
     @property
     def hurried(self) -> bool:
@@ -278,11 +283,15 @@ class KubernetesCluster:
 
     def stop_all(self) -> int:
         """Delete every Job of the study; returns how many of its pods are still there, those given up left out."""
-        for job in self._caches.jobs(self.study.uid):
+        for job in self._caches.jobs(self.study.namespace, self.study.uid):
             if _runs(job) and not job["metadata"].get("deletionTimestamp"):
                 self._api.delete(JOBS, self.study.namespace, job["metadata"]["name"], "Foreground")
         now = time.time()
-        pods = [p for p in self._caches.pods(self.study.uid) if _runs(p) and self._given_up(p, now) is None]
+        pods = [
+            p
+            for p in self._caches.pods(self.study.namespace, self.study.uid)
+            if _runs(p) and self._given_up(p, now) is None
+        ]
         return sum(1 for pod in pods if views.phase(pod) not in ("Succeeded", "Failed"))
 
     def _forget(self, run: str) -> None:

@@ -29,7 +29,7 @@ Manifest = dict[str, Any]
 class _Study:
     """What a study holds, and whether it would take more."""
 
-    priority: int
+    priority: int = 0
     held: Counter[str] = field(default_factory=Counter)
     offered: Counter[str] = field(default_factory=Counter)
     """Told to the study and not taken yet: nobody else is told meanwhile."""
@@ -211,8 +211,10 @@ class Fleet:
     def _me(self, uid: str, spec: HPOStudySpec) -> _Study:
         if uid not in self._studies:
             self._counter += 1
-            self._studies[uid] = _Study(spec.priority, order=self._counter)
-        return self._studies[uid]
+            self._studies[uid] = _Study(order=self._counter)
+        me = self._studies[uid]
+        me.priority = spec.priority  # it may be edited at any time
+        return me
 
     def _part(self, uid: str, name: str, free: int) -> int:
         claims = [

@@ -107,7 +107,7 @@ class Profiler:
                     raise
                 return NotYet(Trouble("Refused", f"{name}: {error}; correct the template"))
             return NotYet()
-        mine = self._caches.pods(self._study.uid)
+        mine = self._caches.pods(self._study.namespace, self._study.uid)
         pods = [pod for pod in mine if pod["metadata"]["labels"].get("batch.kubernetes.io/job-name") == name]
         pod = views.newest(pods)
         if pod is None and views.is_over(job):  # somebody took its pod away: the next look makes a new Job

@@ -95,9 +95,12 @@ class Informer:
             return self._gone.get(key)
 
     def put(self, item: Manifest) -> None:
-        """What a write has answered, so that it is known before the watch tells; nothing where the watch was first."""
+        """Take in what a create has answered, before the watch tells; nothing where the watch was first, or told
+        already that this very object is gone."""
         with self._lock:
-            if key_of(item) not in self._items:
+            key = key_of(item)
+            gone = self._gone.get(key)
+            if key not in self._items and (gone is None or gone["metadata"].get("uid") != item["metadata"].get("uid")):
                 self._set(item)
 
     def _run(self) -> None:
