@@ -62,16 +62,16 @@ class _StopOnSignal:
 
 def _drive(session: Session, view: View, stop: _StopOnSignal) -> bool:
     """Tick until the study is over; True if it was interrupted before."""
-    loop = session.loop
+    loop, spec = session.loop, session.study.spec
     while not loop.done:
         if stop.count:
             view.say("stopping the runs; they write their checkpoints (Ctrl-C twice more leaves them behind)")
-            loop.interrupt()
+            loop.interrupt(spec)
             while loop.state.active_runs:
                 time.sleep(TICK_SECONDS)
-                loop.settle_only()
+                loop.book_only(spec)
             return loop.state.finished is None
-        loop.tick()
+        loop.tick(spec)
         view.update()
         if not loop.done:
             time.sleep(TICK_SECONDS)

@@ -104,7 +104,7 @@ class _Events:
 
 
 def _picture(session: Session) -> RenderableType:
-    seen = session.loop.observe()
+    seen = session.observe()
     summary = summarize(seen)
     parts: list[RenderableType] = [rung_table(summary, session), _runs(session)]
     parts.append(Text.from_markup(_best_line(summary, session)))
@@ -181,7 +181,7 @@ def _budget_lines(summary: Summary, session: Session) -> list[str]:
 
 
 def _progress_line(session: Session) -> str:
-    seen = session.loop.observe()
+    seen = session.observe()
     summary = summarize(seen)
     runs = ", ".join(f"{run.name} {_share_done(session, run):.0%}" for run in session.loop.state.active_runs)
     left = seconds_left(seen, summary)
@@ -192,7 +192,7 @@ def _progress_line(session: Session) -> str:
 def show_outcome(session: Session, console: Console, report: Path) -> None:
     """What came of it: the table, the best configuration, what it saved, and where the report is."""
     loop = session.loop
-    summary = summarize(loop.observe())
+    summary = summarize(session.observe())
     finished = loop.state.finished
     console.print()
     console.print(rung_table(summary, session))

@@ -44,6 +44,8 @@ class Sweeper:
     ) -> None:
         self._api, self._caches, self._study, self._settings = api, caches, study, settings
         self._recorder = recorder
+        self.keeps = False
+        """A person wants all checkpoints to stay."""
         self._gone: set[str] = set()
         """Removed already; after a restart they are removed again, which does nothing."""
         self._under_way: tuple[str, list[str]] | None = None
@@ -62,7 +64,7 @@ class Sweeper:
         Raises:
             ApiError: the API server cannot be reached.
         """
-        if self._settings.cleanup_seconds == 0:
+        if self.keeps or self._settings.cleanup_seconds == 0:
             return True
         if self._under_way is not None:
             self._book(*self._under_way, now)

@@ -5,31 +5,50 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from frostline_operator.api.study import HPOStudySpec
-from frostline_operator.engine.reconcile import Patience, Sample
 from frostline_operator.engine.state import MemoryClass, Run, StudyState
 from frostline_operator.kubernetes.caches import Caches
+from frostline_operator.kubernetes.cleanup import Sweeper
 from frostline_operator.kubernetes.client.api import CONFIG_MAPS, JOBS, Api, ApiError, Manifest
 from frostline_operator.kubernetes.fleet import Fleet
 from frostline_operator.kubernetes.objects import names, views
-from frostline_operator.kubernetes.objects.classes import DeviceClass
 from frostline_operator.kubernetes.objects.jobs import METRICS_PORT, StudyRef, build_run_document, build_run_job
-from frostline_operator.kubernetes.objects.views import Trouble
 from frostline_operator.kubernetes.scores import Scores
 from frostline_operator.kubernetes.settings import OperatorSettings
-from frostline_operator.runtime.protocol import RunSettings, RunView
+from frostline_operator.runtime.backoff import Backoff
+from frostline_operator.runtime.protocol import ClusterView, RunSettings, RunView, Trouble
 from frostline_trainer.contract import RunSpec
 
 log = logging.getLogger(__name__)
 
 _WITHOUT_POD_SECONDS = 5.0
 """A Job without a pod for so long has been refused one; its events say why."""
-_MOST_PAUSE = 30.0
 _MOST_WRITES = 8
 """Jobs that one tick makes, deletes or marks: the next one comes at once, but has looked at the study before."""
+
+
+class WriteBudget:
+    """How many Jobs one tick may still make, delete or mark."""
+
+    def __init__(self, most: int = _MOST_WRITES) -> None:
+        self._most = self._left = most
+
+    def renew(self) -> None:
+        """A tick begins."""
+        self._left = self._most
+
+    def take(self) -> bool:
+        """Whether one more write may be made now."""
+        self._left -= 1
+        return self._left >= 0
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether this tick has left writes to the next one."""
+        return self._left < 0
 
 
 @dataclass
@@ -37,8 +56,8 @@ class _Refusal:
     """A start that the API server did not take."""
 
     trouble: Trouble
-    next_try: float
-    pause: float
+    next_try: float = 0.0
+    backoff: Backoff = field(default_factory=lambda: Backoff(2.0, 30.0))
 
 
 class KubernetesCluster:
@@ -46,59 +65,58 @@ class KubernetesCluster:
 
     Args:
         study: whose.
-        spec: of the study; replaced when it changes.
         api, caches, fleet: shared by all studies.
         scores: where the study's values come from.
+        sweeper: of the study's checkpoints.
+        writes: how much one tick may write.
         settings: of the operator.
     """
 
     def __init__(
         self,
         study: StudyRef,
-        spec: HPOStudySpec,
         api: Api,
         caches: Caches,
         fleet: Fleet,
         scores: Scores,
+        sweeper: Sweeper,
+        writes: WriteBudget,
         settings: OperatorSettings,
     ) -> None:
         self.study = study
-        self.spec = spec
-        self.troubles: dict[str, Trouble] = {}
-        """Runs that do not run, and why, as of the last look."""
-        self.leftovers: Sequence[str] = ()
-        """Checkpoints that may go."""
         self._api, self._caches, self._fleet, self._scores = api, caches, fleet, scores
-        self._settings = settings
+        self._sweeper, self._writes, self._settings = sweeper, writes, settings
         self._refusals: dict[str, _Refusal] = {}
         self._pods_of: dict[str, set[str]] = {}
-        self._trials_of: dict[str, list[str]] = {}
-        self._writes_left = _MOST_WRITES
-        self._state: StudyState = StudyState()
 
-    def bind(self, state: StudyState) -> None:
-        """The state whose devices are to be counted as this study's."""
-        self._state = state
-
-    def classes(self) -> tuple[MemoryClass, ...]:
+    def classes(self, spec: HPOStudySpec, state: StudyState) -> tuple[MemoryClass, ...]:
         """What the study may use now: see `Fleet.offer`."""
-        return self._fleet.offer(self.study.uid, self.spec, self._state)
+        return self._fleet.offer(self.study.uid, spec, state)
 
-    def look(self, runs: Sequence[Run]) -> list[RunView]:
+    def observe(self, spec: HPOStudySpec, state: StudyState) -> ClusterView:
         """Jobs and pods from the caches, values as they came in; a request only where something is missing."""
         now = time.time()
-        self._scores.collect(self.spec, self._state, now)
-        self._writes_left = _MOST_WRITES
+        self._scores.collect(spec, state, now)
+        self._writes.renew()
         ready = self._fleet.ready_nodes()
         pods: dict[str, list[Manifest]] = {}
         for pod in self._caches.pods(self.study.namespace, self.study.uid):
-            run_name = pod["metadata"]["labels"].get(names.RUN, "")
-            pods.setdefault(run_name, []).append(pod)
-            self._pods_of.setdefault(run_name, set()).add(pod["metadata"]["name"])
-        self.troubles = {name: refusal.trouble for name, refusal in self._refusals.items()}
-        return [self._look_at(run, pods.get(run.name, []), now, ready) for run in runs]
+            pods.setdefault(run_name(pod), []).append(pod)
+            self._pods_of.setdefault(run_name(pod), set()).add(pod["metadata"]["name"])
+        troubles = {name: refusal.trouble for name, refusal in self._refusals.items()}
+        active = [self._look_at(run, state, pods.get(run.name, []), now, ready, troubles) for run in state.active_runs]
+        awaiting = [RunView(run.name, "Ended", self._scores.late(run)) for run in state.awaiting_runs]
+        return ClusterView((*active, *awaiting), troubles, self._scores.patience())
 
-    def _look_at(self, run: Run, pods: list[Manifest], now: float, ready: dict[str, bool] | None) -> RunView:
+    def _look_at(
+        self,
+        run: Run,
+        state: StudyState,
+        pods: list[Manifest],
+        now: float,
+        ready: dict[str, bool] | None,
+        troubles: dict[str, Trouble],
+    ) -> RunView:
         if not pods:
             remembered = (self._caches.pod_gone(self.study.namespace, n) for n in self._pods_of.get(run.name, ()))
             pods = [pod for pod in remembered if pod is not None]
@@ -107,31 +125,30 @@ class KubernetesCluster:
             job = self._api.get(JOBS, self.study.namespace, run.name)
         if job is not None and not self._is_ours(job):
             job = None
-        seen = views.view(run, job, pods, now)
+        view = views.view(run, job, pods, now)
         lost = self._given_up(views.newest(pods), now)
-        if lost is not None and seen.phase != "Ended":
-            seen = replace(seen, phase="Ended", message=lost)
-        found = views.trouble(job, pods, now, ready) or self._without_pod(job, pods, now)
-        if found is not None and seen.phase in ("Starting", "Running"):
-            self.troubles[run.name] = found
-        if seen.phase == "Ended":
+        if lost is not None and view.phase != "Ended":
+            view = replace(view, phase="Ended", message=lost)
+        trouble = views.trouble(job, pods, now, ready) or self._without_pod(job, pods, now)
+        if trouble is not None and view.phase in ("Starting", "Running"):
+            troubles[run.name] = trouble
+        if view.phase == "Ended":
             saved = self._scores.last_saved(run)
             self._forget(run.name)
-            return replace(seen, samples=tuple(self._scores.late(run)), saved=saved)
+            troubles.pop(run.name, None)
+            return replace(view, samples=self._scores.late(run), saved=saved)
         pod = views.newest(pods)
         where = None if pod is None or pod.get("_gone") else views.address(pod, METRICS_PORT)
-        return seen if where is None else self._with_samples(run, seen, where)
+        if where is None:
+            return view
+        shown = self._scores.of(run, [state.trials[index].name for index in run.trials], where)
+        return replace(view, samples=shown.samples, saved=shown.saved)
 
     def _given_up(self, pod: Mapping[str, Any] | None, now: float) -> str | None:
         if pod is None or pod.get("_gone"):
             return None
         silent = self._fleet.silent_since(str(pod.get("spec", {}).get("nodeName", "")))
         return views.given_up(pod, silent, now, self._settings.node_lost_seconds)
-
-    def _with_samples(self, run: Run, seen: RunView, where: str) -> RunView:
-        trials = self._trials_of.get(run.name) or [self._state.trials[index].name for index in run.trials]
-        shown = self._scores.of(run, trials, where)
-        return replace(seen, samples=shown.samples, saved=shown.saved)
 
     def _without_pod(self, job: Manifest | None, pods: list[Manifest], now: float) -> Trouble | None:
         """A Job that is refused its pod (a quota, an admission webhook) says so in events only."""
@@ -144,17 +161,9 @@ class KubernetesCluster:
         why = self._caches.refused(self.study.namespace, name)
         return Trouble("NoPod", f"{name} has no pod yet") if why is None else refused(name, why)
 
-    def patience(self) -> Patience | None:
-        """As the source of the study's values has it."""
-        return self._scores.patience()
-
-    def late_samples(self, runs: Sequence[Run]) -> Mapping[str, Sequence[Sample]]:
-        """What Prometheus has shown of runs that have ended."""
-        return {run.name: self._scores.late(run) for run in runs}
-
-    def run_settings(self, run: Run) -> RunSettings:
+    def run_settings(self, spec: HPOStudySpec, run: Run) -> RunSettings:
         """Checkpoints under the operator's folder or URL; memory is kept to where a person says how much there is."""
-        classes, _ = self._fleet.classes(self.spec)
+        classes, _ = self._fleet.classes(spec)
         chosen = classes.get(run.memory_class)
         study = self.study
         return RunSettings(
@@ -164,37 +173,37 @@ class KubernetesCluster:
             memory_limit=chosen.usable_bytes if chosen is not None and chosen.declared else None,
         )
 
-    def start(self, run: Run, spec: RunSpec) -> None:
-        """Create the run's Job unless it is there. A refusal becomes a trouble and is tried again, ever more rarely."""
-        self._trials_of[run.name] = [trial.name for trial in spec.trials]
-        known = self._caches.job(self.study.namespace, run.name)
+    def start(self, spec: HPOStudySpec, run: Run, document: RunSpec) -> Trouble | None:
+        """Create the run's Job unless it is there. What is refused is tried again, ever more rarely."""
+        job = self._caches.job(self.study.namespace, run.name)
         refusal = self._refusals.get(run.name)
-        if (known is not None and self._is_ours(known)) or (refusal and time.monotonic() < refusal.next_try):
-            return
-        if not self._may_write():
-            return
-        classes, _ = self._fleet.classes(self.spec)
+        if job is not None and self._is_ours(job):
+            return None
+        if refusal is not None and time.monotonic() < refusal.next_try:
+            return refusal.trouble
+        if not self._writes.take():
+            return None
+        classes, _ = self._fleet.classes(spec)
         chosen = classes.get(run.memory_class)
         if chosen is None:
-            self._refuse(run.name, Trouble("NoNode", f"{run.name}: no node of class {run.memory_class} is left"))
-            return
+            return self._refuse(run.name, Trouble("NoNode", f"{run.name}: no node of class {run.memory_class} is left"))
         try:
-            document = build_run_document(self.study, run, spec)
-            if document is not None:
-                self._create(CONFIG_MAPS, document)
-            job = build_run_job(self.study, run, spec, chosen, self._settings, self.spec.template)
-            made = self._create(JOBS, job)
+            large = build_run_document(self.study, run, document)
+            if large is not None:
+                self._create(CONFIG_MAPS, large)
+            job = self._create(JOBS, build_run_job(self.study, run, document, chosen, self._settings, spec.template))
         except ApiError as error:
             if error.passing:
                 raise
-            self._refuse(run.name, refused(run.name, str(error)))
-            return
-        if made is not None and not self._is_ours(made):
-            self._refuse(run.name, Trouble("NameTaken", f"a Job {run.name} of another study is there; delete it"))
-            return
+            return self._refuse(run.name, refused(run.name, str(error)))
+        if job is not None and not self._is_ours(job):
+            return self._refuse(
+                run.name, Trouble("NameTaken", f"a Job {run.name} of another study is there; delete it")
+            )
         self._refusals.pop(run.name, None)
-        if made is not None:
-            self._caches.put_job(made)
+        if job is not None:
+            self._caches.put_job(job)
+        return None
 
     def _create(self, resource: Any, body: Manifest) -> Manifest | None:
         """Create, or find what an earlier attempt made."""
@@ -205,11 +214,11 @@ class KubernetesCluster:
                 return self._api.get(resource, self.study.namespace, body["metadata"]["name"])
             raise
 
-    def _refuse(self, run: str, trouble: Trouble) -> None:
-        before = self._refusals.get(run)
-        pause = min(_MOST_PAUSE, 2.0 if before is None else before.pause * 2)
-        self._refusals[run] = _Refusal(trouble, time.monotonic() + pause, pause)
-        self.troubles[run] = trouble
+    def _refuse(self, run: str, trouble: Trouble) -> Trouble:
+        refusal = self._refusals.setdefault(run, _Refusal(trouble))
+        refusal.trouble = trouble
+        refusal.next_try = time.monotonic() + refusal.backoff.next()
+        return trouble
 
     def stop(self, run: Run) -> None:
         """Delete the Job: its pod gets SIGTERM and its grace, and no other pod can come of it."""
@@ -217,7 +226,7 @@ class KubernetesCluster:
         job = self._caches.job(self.study.namespace, run.name)
         if job is None or not self._is_ours(job) or job["metadata"].get("deletionTimestamp"):
             return
-        if self._may_write():
+        if self._writes.take():
             self._api.delete(JOBS, self.study.namespace, run.name, "Foreground")
 
     def release(self, run: Run) -> None:
@@ -228,10 +237,10 @@ class KubernetesCluster:
         """What is left of runs whose end is in the journal: Jobs that ended stay for a while, others go at once."""
         for job in self._caches.jobs(self.study.namespace, self.study.uid):
             name, run = job["metadata"]["name"], job["metadata"]["labels"].get(names.RUN)
-            known = None if run is None else state.runs.get(run)
-            if run is None or (known is not None and known.state.active) or job["metadata"].get("deletionTimestamp"):
+            booked = None if run is None else state.runs.get(run)
+            if run is None or (booked is not None and booked.state.active) or job["metadata"].get("deletionTimestamp"):
                 continue
-            if not self._may_write():
+            if not self._writes.take():
                 return
             try:
                 if views.is_over(job):
@@ -239,27 +248,27 @@ class KubernetesCluster:
                     body = {"metadata": {"labels": {names.BOOKED: "true"}}, "spec": keep}
                     self._api.patch(JOBS, self.study.namespace, name, body)
                 else:
-                    self._finish_or_delete(job, known)
+                    self._finish_or_delete(job, booked)
             except ApiError as error:
                 if error.passing:
                     raise
                 log.warning("tidying %s: %s", name, error)
 
-    def _finish_or_delete(self, job: Manifest, known: Run | None) -> None:
+    def _finish_or_delete(self, job: Manifest, booked: Run | None) -> None:
         """A Job whose pod has ended is about to say so itself; only one that could go on must be stopped."""
         pods = [
             p
             for p in self._caches.pods(self.study.namespace, self.study.uid)
-            if p["metadata"]["labels"].get(names.RUN) == known_name(job)
+            if p["metadata"]["labels"].get(names.RUN) == run_name(job)
         ]
         pod = views.newest(pods)
-        if known is not None and pod is not None and views.has_ended(pod):
+        if booked is not None and pod is not None and views.has_ended(pod):
             return
         self._api.delete(JOBS, self.study.namespace, job["metadata"]["name"], "Foreground")
 
-    def sweep(self, folders: Sequence[str]) -> None:
-        """Remembered here; pods remove them, see `Sweeper`."""
-        self.leftovers = folders
+    def sweep(self, spec: HPOStudySpec, folders: Sequence[str], over: bool) -> bool:
+        """Pods remove them, see `Sweeper`."""
+        return self._sweeper.sweep(folders, over, spec.template, time.time())
 
     def untidy(self) -> bool:
         """Whether Jobs are left that `tidy` will have to see to."""
@@ -267,19 +276,6 @@ class KubernetesCluster:
             not job["metadata"].get("deletionTimestamp")
             for job in self._caches.jobs(self.study.namespace, self.study.uid)
         )
-
-    @property
-    def hurried(self) -> bool:
-        """Whether this tick has left writes to the next one."""
-        return self._writes_left < 0
-
-    def _may_write(self) -> bool:
-        self._writes_left -= 1
-        return self._writes_left >= 0
-
-    def whole(self, made: DeviceClass) -> MemoryClass:
-        """A class with all of its devices, whoever has them: for what is shown, not for what is decided."""
-        return MemoryClass(made.name, made.usable_bytes, made.total)
 
     def stop_all(self) -> int:
         """Delete every Job of the study; returns how many of its pods are still there, those given up left out."""
@@ -296,9 +292,8 @@ class KubernetesCluster:
 
     def _forget(self, run: str) -> None:
         self._scores.forget(run)
-        for known in (self._pods_of, self._trials_of, self._refusals):
-            known.pop(run, None)
-        self.troubles.pop(run, None)
+        self._pods_of.pop(run, None)
+        self._refusals.pop(run, None)
 
     def _is_ours(self, job: Manifest) -> bool:
         return bool((job["metadata"].get("labels") or {}).get(names.STUDY_UID) == self.study.uid)
@@ -309,9 +304,9 @@ def _runs(item: Manifest) -> bool:
     return bool(item["metadata"]["labels"].get(names.COMPONENT) != "cleanup")
 
 
-def known_name(job: Manifest) -> str:
-    """The run that a Job is of."""
-    return str(job["metadata"]["labels"].get(names.RUN, ""))
+def run_name(item: Manifest) -> str:
+    """The run that a Job or pod is of."""
+    return str(item["metadata"]["labels"].get(names.RUN, ""))
 
 
 def refused(name: str, message: str) -> Trouble:

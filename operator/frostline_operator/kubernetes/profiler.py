@@ -18,8 +18,8 @@ from frostline_operator.kubernetes.client.api import CONFIG_MAPS, JOBS, Api, Api
 from frostline_operator.kubernetes.objects import names, views
 from frostline_operator.kubernetes.objects.classes import DeviceClass
 from frostline_operator.kubernetes.objects.jobs import StudyRef, build_profile_job
-from frostline_operator.kubernetes.objects.views import Trouble
 from frostline_operator.kubernetes.settings import Memory, OperatorSettings
+from frostline_operator.runtime.protocol import Trouble
 from frostline_trainer.contract import ModelProfile
 
 log = logging.getLogger(__name__)

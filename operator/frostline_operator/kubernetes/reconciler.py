@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine.plan import make_plan
@@ -19,7 +18,7 @@ from frostline_operator.kubernetes.acceptance import accepted
 from frostline_operator.kubernetes.caches import Caches
 from frostline_operator.kubernetes.cleanup import Sweeper, template_of
 from frostline_operator.kubernetes.client.api import Api, Manifest
-from frostline_operator.kubernetes.cluster import KubernetesCluster
+from frostline_operator.kubernetes.cluster import KubernetesCluster, WriteBudget
 from frostline_operator.kubernetes.fleet import Fleet
 from frostline_operator.kubernetes.journal import Journal, StaleError
 from frostline_operator.kubernetes.objects import names
@@ -83,6 +82,7 @@ class StudyController:
         self._sweeper = Sweeper(shared.api, shared.caches, self.study, shared.settings, self._recorder)
         self._board = Board(shared.api, self.study, self._recorder, dict(body.get("status") or {}))
         self._scores = Scores(self.study, shared.watcher, shared.asker, shared.settings)
+        self._writes = WriteBudget()
         self._spec: HPOStudySpec | None = None
         self._checked = -1
         self._problem: str | None = None
@@ -162,24 +162,21 @@ class StudyController:
         if not self._profiled(conditions, generation, now):
             return self._shared.settings.tick_seconds if not conditions.holds("Failed") else _IDLE_SECONDS
         loop, cluster = self._running()
-        loop.spec = cluster.spec = self._spec
-        cluster.bind(loop.state)
-        loop.tick()
+        self._sweeper.keeps = _keeps(body, names.KEEP_CHECKPOINTS)
+        loop.tick(self._spec)
         self._shared.fleet.settle(self.study.uid, self._spec, loop.state)
         cluster.tidy(loop.state)
-        keeps = _keeps(body, names.KEEP_CHECKPOINTS)
-        swept = keeps or self._sweeper.sweep(cluster.leftovers, loop.done, self._spec.template, now)
-        sweeps = not keeps and self._shared.settings.cleanup_seconds > 0
+        sweeps = not self._sweeper.keeps and self._shared.settings.cleanup_seconds > 0
         if not self._trials.show(loop.state, make_plan(self._spec, loop.profile), sweeps):
             over = loop.state.finished is not None
             self._shared.publisher.submit(self._trials, at_once=over)
             if over and now - self._over_since(now) < _TRIALS_SECONDS:
                 return 0.2  # whoever waits for the study's end finds its trials as they ended
-        self._board.show(self._situation(loop, cluster, now), conditions, generation)
-        if cluster.hurried:
+        self._board.show(self._situation(loop, now), conditions, generation)
+        if self._writes.exceeded:
             return 0.0
         if loop.done:
-            return _IDLE_SECONDS if swept and not cluster.untidy() else 1.0
+            return _IDLE_SECONDS if loop.swept and not cluster.untidy() else 1.0
         if self._spec.suspend and not loop.state.active_runs:
             return _IDLE_SECONDS
         return self._shared.settings.tick_seconds
@@ -188,15 +185,15 @@ class StudyController:
         self._over = now if self._over is None else self._over
         return self._over
 
-    def _situation(self, loop: StudyLoop, cluster: KubernetesCluster, now: float) -> Situation:
+    def _situation(self, loop: StudyLoop, now: float) -> Situation:
         assert self._spec is not None
         classes, skipped = self._shared.fleet.classes(self._spec)
-        whole = tuple(cluster.whole(made) for made in classes.values())
+        whole = tuple(made.whole for made in classes.values())
         seen = Observation(self.study.name, self._spec, loop.profile, whole, loop.state, now)
         no_devices = self._shared.fleet.no_devices(skipped)
         source = self._scores.from_prometheus
         scores = self._scores.availability(loop.state) if source else None
-        return Situation(seen, cluster.troubles, no_devices, loop.waiting_for, source, scores)
+        return Situation(seen, loop.troubles, no_devices, loop.waiting_for, source, scores)
 
     def _refuse(self, conditions: Conditions, generation: int, problem: str, now: float) -> float:
         self._board.say(conditions, "Accepted", False, "Invalid", problem, now)
@@ -251,9 +248,15 @@ class StudyController:
     def _any_cluster(self) -> KubernetesCluster:
         if self._cluster is None:
             shared = self._shared
-            spec: Any = self._spec
             self._cluster = KubernetesCluster(
-                self.study, spec, shared.api, shared.caches, shared.fleet, self._scores, shared.settings
+                self.study,
+                shared.api,
+                shared.caches,
+                shared.fleet,
+                self._scores,
+                self._sweeper,
+                self._writes,
+                shared.settings,
             )
         return self._cluster
 
@@ -265,7 +268,6 @@ class StudyController:
             self._loop = StudyLoop(
                 self.study.name,
                 self.study.uid,
-                self._spec,
                 self._profile,
                 cluster,
                 self._store,

@@ -6,19 +6,19 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 import pydantic
 
-from frostline_operator.engine.reconcile import Patience, Sample
-from frostline_operator.engine.state import MemoryClass, Run
+from frostline_operator.api.study import HPOStudySpec
+from frostline_operator.engine.state import MemoryClass, Run, StudyState
 from frostline_operator.local import devices, processes
 from frostline_operator.local.devices import Device
 from frostline_operator.local.files import StudyFiles
 from frostline_operator.local.profile import trainer_environment
-from frostline_operator.runtime.protocol import RunSettings, RunView
+from frostline_operator.runtime.protocol import ClusterView, RunSettings, RunView, Trouble
 from frostline_operator.scores.scrape import Exposition, release, scrape
 from frostline_trainer.contract import RESULT_ENV, RUN_ENV, RunResult, RunSpec
 
@@ -52,18 +52,22 @@ class LocalCluster:
         self._held: dict[str, int] = {}
         self._scraped: dict[str, float] = {}
         self._told: dict[str, float] = {}
+        self._swept: list[str] = []
 
     def close(self) -> None:
         """Close connections; runs go on."""
         self._client.close()
 
-    def classes(self) -> tuple[MemoryClass, ...]:
+    def classes(self, spec: HPOStudySpec, state: StudyState) -> tuple[MemoryClass, ...]:
         """The memory classes of this machine's devices."""
         return devices.classes(self._devices)
 
-    def look(self, runs: Sequence[Run]) -> list[RunView]:
-        """Processes by their locks, values over HTTP, results from their files."""
-        return [self._look_at(run) for run in runs]
+    def observe(self, spec: HPOStudySpec, state: StudyState) -> ClusterView:
+        """Processes by their locks, values over HTTP, results from their files.
+
+        A run's record counts at once: trainers on this machine are read directly, whatever the study's source.
+        """
+        return ClusterView(tuple(self._look_at(run) for run in state.active_runs))
 
     def _look_at(self, run: Run) -> RunView:
         files = self._files.run(run.name)
@@ -108,15 +112,7 @@ class LocalCluster:
         except (OSError, pydantic.ValidationError):
             return None
 
-    def patience(self) -> Patience | None:
-        """A run's record counts at once: trainers on this machine are read directly, whatever the study's source."""
-        return None
-
-    def late_samples(self, runs: Sequence[Run]) -> Mapping[str, Sequence[Sample]]:
-        """Nothing comes of a process that has ended."""
-        return {}
-
-    def run_settings(self, run: Run) -> RunSettings:
+    def run_settings(self, spec: HPOStudySpec, run: Run) -> RunSettings:
         """Checkpoints in the study's folder, metrics on a port of the system's choice."""
         device = self._device_of(run)
         return RunSettings(
@@ -127,15 +123,15 @@ class LocalCluster:
             memory_limit=device.usable_bytes if device.enforced else None,
         )
 
-    def start(self, run: Run, spec: RunSpec) -> None:
+    def start(self, spec: HPOStudySpec, run: Run, document: RunSpec) -> Trouble | None:
         """Start the trainer's process unless it was started before."""
         files = self._files.run(run.name)
         if processes.life(files) != "Absent":
-            return
+            return None
         device = self._device_of(run)
         files.folder.mkdir(parents=True, exist_ok=True)
         files.device.write_text(str(self._held[run.name]))
-        files.spec.write_text(spec.model_dump_json(by_alias=True, exclude_none=True, indent=1))
+        files.spec.write_text(document.model_dump_json(by_alias=True, exclude_none=True, indent=1))
         environment = {
             **trainer_environment(self._code),
             "PYTHONUNBUFFERED": "1",
@@ -144,6 +140,7 @@ class LocalCluster:
             RESULT_ENV: str(files.result),
         }
         self._children[run.name] = processes.start(files, ["-m", "frostline_trainer", "run"], environment)
+        return None
 
     def _device_of(self, run: Run) -> Device:
         """The device that the run was given, or else one of its class that no other run holds."""
@@ -171,10 +168,13 @@ class LocalCluster:
         overdue = time.monotonic() - told > KILL_AFTER_SECONDS
         processes.send(files, signal.SIGKILL if overdue else signal.SIGTERM)
 
-    def sweep(self, folders: Sequence[str]) -> None:
+    def sweep(self, spec: HPOStudySpec, folders: Sequence[str], over: bool) -> bool:
         """Remove their folders."""
-        for folder in folders:
-            shutil.rmtree(self._files.checkpoints / folder, ignore_errors=True)
+        if self._swept != folders:
+            for folder in folders:
+                shutil.rmtree(self._files.checkpoints / folder, ignore_errors=True)
+            self._swept = list(folders)
+        return True
 
     def release(self, run: Run) -> None:
         """POST /release."""

@@ -41,6 +41,10 @@ class Session:
     resumed: bool
     """Whether the folder held an earlier part of the study."""
 
+    def observe(self) -> Observation:
+        """Where the study stands."""
+        return self.loop.observe(self.study.spec)
+
 
 @contextmanager
 def open_session(study: HPOStudy, folder: Path, declared: list[str], code: Path) -> Iterator[Session]:
@@ -68,7 +72,7 @@ def open_session(study: HPOStudy, folder: Path, declared: list[str], code: Path)
                 assert uid is not None
                 cluster = LocalCluster(files, uid, available, code)
                 profile = _profile(study, store, memory_of(available), code)
-                loop = StudyLoop(study.metadata.name, uid, study.spec, profile, cluster, store, time.time)
+                loop = StudyLoop(study.metadata.name, uid, profile, cluster, store, time.time)
                 yield Session(study, files, store, loop, available, resumed)
                 cluster.close()
             finally:

@@ -1,4 +1,4 @@
-"""The loop around the engine: look, book, decide, save, act. It decides nothing itself.
+"""The loop around the engine: observe, book, decide, save, act. It decides nothing itself.
 
 Everything is saved before it is done, and everything done can be done again: wherever the loop is killed, the next one
 finds in its store what was decided, and in the place itself what came of it.
@@ -6,7 +6,7 @@ finds in its store what was decided, and in the place itself what came of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine.actions import Action, FailTrial, Finish, Promote, StopRun, Wait
@@ -18,7 +18,7 @@ from frostline_operator.engine.runspec import run_spec
 from frostline_operator.engine.state import Finished, Observation, Run, RunState, StudyState, Trial
 from frostline_operator.engine.tick import advance
 from frostline_operator.engine.transition import RunEnded, apply, book, note_saved, settle
-from frostline_operator.runtime.protocol import Cluster, RunView, Store
+from frostline_operator.runtime.protocol import Cluster, ClusterView, RunView, Store, Trouble
 from frostline_trainer.contract import ModelProfile, RunResult
 
 
@@ -28,7 +28,6 @@ class StudyLoop:
     Args:
         name: of the study.
         uid: tells this study from an earlier one of the same name.
-        spec: what to search.
         profile: what the model costs.
         cluster: where runs go.
         store: where the state is kept.
@@ -39,7 +38,6 @@ class StudyLoop:
         self,
         name: str,
         uid: str,
-        spec: HPOStudySpec,
         profile: ModelProfile,
         cluster: Cluster,
         store: Store,
@@ -47,66 +45,84 @@ class StudyLoop:
     ) -> None:
         self.name = name
         self.uid = uid
-        self.spec = spec
         self.profile = profile
         self.cluster = cluster
         self.store = store
         self.clock = clock
         self.state: StudyState = store.load()
         self.waiting_for: str | None = None
-        self._swept: tuple[dict[int, Trial], Finished | None] | None = None
-        """What the last sweep was about."""
+        """In words, what nothing but time or other studies can bring."""
+        self.troubles: dict[str, Trouble] = {}
+        """Runs that do not run, and why."""
+        self.swept = False
+        """Whether no checkpoint is left that is to be removed now."""
+        self._leftovers: Sequence[str] = ()
+        self._leftovers_of: tuple[dict[int, Trial], Finished | None] | None = None
 
-    def observe(self) -> Observation:
+    def observe(self, spec: HPOStudySpec) -> Observation:
         """What the engine is shown."""
-        classes = self.cluster.classes()
-        return Observation(self.name, self.spec, self.profile, classes, self.state, self.clock())
+        classes = self.cluster.classes(spec, self.state)
+        return Observation(self.name, spec, self.profile, classes, self.state, self.clock())
 
     @property
     def done(self) -> bool:
         """Whether the study is over and nothing of it runs, or is awaited, any more."""
         return self.state.finished is not None and not any(run.state.open for run in self.state.runs.values())
 
-    def tick(self) -> list[Action]:
-        """One round. Returns what was decided."""
+    def tick(self, spec: HPOStudySpec) -> list[Action]:
+        """One round. Returns what was decided.
+
+        Args:
+            spec: of the study, as it is now.
+        """
         if self.state.started_at is None:
             self.state.started_at = self.clock()
-        self._look()
-        actions = advance(self.observe())
+        self._look(spec)
+        actions = advance(self.observe(spec))
         for action in actions:
             apply(self.state, action)
-            self._tell(action)
+            self._record(action)
         self.waiting_for = next((a.reason for a in actions if isinstance(a, Wait)), None) or self._awaits()
         self.store.save(self.state)
-        self._act()
-        if self._swept != (known := (self.state.trials, self.state.finished)):
-            self.cluster.sweep(leftovers(self.state))
-            self._swept = (dict(known[0]), known[1])
+        self._act(spec)
+        self.swept = self.cluster.sweep(spec, self._sweepable(), self.done)
         return actions
 
-    def interrupt(self) -> None:
+    def interrupt(self, spec: HPOStudySpec) -> None:
         """Stop all runs with checkpoints, without ending the study: it goes on with the next loop."""
         for run in self.state.active_runs:
             self.state.update_run(run.name, state=RunState.STOPPING)
         self.store.save(self.state)
-        self._act()
+        self._act(spec)
 
-    def settle_only(self) -> None:
+    def book_only(self, spec: HPOStudySpec) -> None:
         """Book what has ended and start nothing: for the time after `interrupt`."""
-        self._look()
+        self._look(spec)
         self.store.save(self.state)
-        self._act()
+        self._act(spec)
 
-    def _look(self) -> None:
-        for view in self.cluster.look(self.state.active_runs):
-            note_saved(self.state, view.run, view.saved)
-            run = self.state.runs[view.run]
-            self.store.add_samples(run.name, view.samples)
-            if view.phase == "Ended":
-                self._book(run, view)
-            elif view.phase == "Running":
-                self._watch(run, view)
-        self._reconcile()
+    def _sweepable(self) -> Sequence[str]:
+        """Checkpoints that nobody needs any more; told again only where trials have changed."""
+        now_is = (self.state.trials, self.state.finished)
+        if self._leftovers_of != now_is:
+            self._leftovers = leftovers(self.state)
+            self._leftovers_of = (dict(now_is[0]), now_is[1])
+        return self._leftovers
+
+    def _look(self, spec: HPOStudySpec) -> None:
+        view = self.cluster.observe(spec, self.state)
+        self.troubles = dict(view.troubles)
+        for one in view.runs:
+            note_saved(self.state, one.run, one.saved)
+            run = self.state.runs[one.run]
+            self.store.add_samples(run.name, one.samples)
+            if not run.state.active:
+                continue
+            if one.phase == "Ended":
+                self._book(spec, run, one, view.patience)
+            elif one.phase == "Running":
+                self._watch(run, one)
+        self._reconcile(spec, view)
 
     def _watch(self, run: Run, view: RunView) -> None:
         if run.state is RunState.PENDING:
@@ -121,12 +137,11 @@ class StudyLoop:
             self.store.add_event(self.clock(), "Deadline", f"{run.name} reached its {run.deadline_seconds:.0f} s")
             self.state.update_run(run.name, state=RunState.STOPPING)
 
-    def _book(self, run: Run, view: RunView) -> None:
+    def _book(self, spec: HPOStudySpec, run: Run, view: RunView, patience: Patience | None) -> None:
         samples = self.store.samples(run.name)
-        patience = self.cluster.patience()
         if view.result is not None and patience is None:
-            seen = at_rung(samples, run.rung, run.tokens)
-            for disagreement in disagreements(seen, view.result, run.rung):
+            observed = at_rung(samples, run.rung, run.tokens)
+            for disagreement in disagreements(observed, view.result, run.rung):
                 self._disagree(disagreement)
         newest: dict[str, int] = {}
         for sample in samples:
@@ -134,27 +149,25 @@ class StudyLoop:
         for index, tokens in run.saved:
             name = self.state.trials[index].name
             newest[name] = max(newest.get(name, 0), tokens - run.start_tokens)
-        price = price_per_second(self.spec.budget, run.memory_class)
+        price = price_per_second(spec.budget, run.memory_class)
         ended = RunEnded(
             run.name, view.result, view.held_seconds, price, sum(max(0, t) for t in newest.values()), view.message
         )
         settle(self.state, ended, None if patience is None else self.clock())
-        self._tell_ended(self.state.runs[run.name], view.result)
+        self._record_end(self.state.runs[run.name], view.result)
 
-    def _reconcile(self) -> None:
+    def _reconcile(self, spec: HPOStudySpec, view: ClusterView) -> None:
         """Book what Prometheus has shown of runs that have ended, or their records once it had its chance."""
         awaiting = self.state.awaiting_runs
         if not awaiting:
             return
-        patience, now = self.cluster.patience(), self.clock()
-        out_of_time = remaining(self.spec.budget, self.state, now).wall_clock <= 0
-        late = self.cluster.late_samples(awaiting)
+        last_call = self.state.finished is not None
+        last_call = last_call or remaining(spec.budget, self.state, self.clock()).wall_clock <= 0
+        samples = {one.run: one.samples for one in view.runs}
         for run in awaiting:
-            shown = late.get(run.name, ())
-            self.store.add_samples(run.name, shown)
-            by_name = at_rung(shown, run.rung, run.tokens)
-            seen = {i: by_name[n] for i in run.trials if (n := self.state.trials[i].name) in by_name}
-            self._book_awaited(run, seen, patience, self.state.finished is not None or out_of_time)
+            by_name = at_rung(samples.get(run.name, ()), run.rung, run.tokens)
+            values = {i: by_name[n] for i in run.trials if (n := self.state.trials[i].name) in by_name}
+            self._book_awaited(run, values, view.patience, last_call)
 
     def _awaits(self) -> str | None:
         """What nothing but Prometheus holds up."""
@@ -163,9 +176,9 @@ class StudyLoop:
             return None
         return f"{count} {'runs have' if count > 1 else 'run has'} ended, whose values Prometheus has yet to show"
 
-    def _book_awaited(self, run: Run, seen: dict[int, float], patience: Patience | None, last_call: bool) -> None:
+    def _book_awaited(self, run: Run, values: dict[int, float], patience: Patience | None, last_call: bool) -> None:
         assert run.awaited is not None
-        decisions = decide(run.awaited, seen, self.clock(), patience, last_call)
+        decisions = decide(run.awaited, values, self.clock(), patience, last_call)
         recorded = {record.trial: record.value for record in run.awaited.records}
         for decision in decisions:
             own, value = recorded[decision.trial], decision.value
@@ -179,15 +192,15 @@ class StudyLoop:
         self.state.disagreements += 1
         self.store.add_event(self.clock(), "SourceDisagreement", str(disagreement))
 
-    def _act(self) -> None:
-        plan = make_plan(self.spec, self.profile)
+    def _act(self, spec: HPOStudySpec) -> None:
+        plan = make_plan(spec, self.profile)
         for run in self.state.active_runs:
             if run.state is RunState.PENDING:
-                settings = self.cluster.run_settings(run)
+                settings = self.cluster.run_settings(spec, run)
                 document = run_spec(
                     self.name,
                     self.uid,
-                    self.spec,
+                    spec,
                     plan,
                     self.state,
                     run,
@@ -197,16 +210,18 @@ class StudyLoop:
                     metrics_file=settings.metrics_file,
                     memory_limit=settings.memory_limit,
                 )
-                self.cluster.start(run, document)
+                trouble = self.cluster.start(spec, run, document)
+                if trouble is not None:
+                    self.troubles[run.name] = trouble
             elif run.state is RunState.STOPPING:
                 self.cluster.stop(run)
 
-    def _tell(self, action: Action) -> None:
+    def _record(self, action: Action) -> None:
         text = _words(action, self.state)
         if text is not None:
             self.store.add_event(self.clock(), type(action).__name__, text)
 
-    def _tell_ended(self, run: Run, result: RunResult | None) -> None:
+    def _record_end(self, run: Run, result: RunResult | None) -> None:
         if run.state in (RunState.LOST, RunState.FAULT, RunState.OUT_OF_MEMORY):
             device = f" on {result.device}" if result is not None else ""
             self.store.add_event(self.clock(), f"Run{run.state}", f"{run.name}{device}: {run.message or 'no record'}")

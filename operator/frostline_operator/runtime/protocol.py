@@ -1,4 +1,7 @@
-"""What a place that runs trainers must be able to do. Small on purpose: it decides nothing."""
+"""What a place that runs trainers and a store of state must be able to do. Small on purpose: neither decides anything.
+
+Nobody here keeps a study's spec, which may be edited while it runs: whoever drives the loop holds it and hands it in.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine.reconcile import Patience, Sample
 from frostline_operator.engine.state import MemoryClass, Run, StudyState
 from frostline_trainer.contract import RunResult, RunSpec
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a run does not run, and what would help."""
+
+    reason: str
+    message: str
+    waits: bool = False
+    """Nothing is wrong: it is a queue's turn to let it go."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +34,8 @@ class RunView:
     """Absent: never started. Starting: asked for, and its trainer does not run yet. Ended: it holds no device any
     more."""
     samples: tuple[Sample, ...] = ()
-    """Values seen since the last look."""
+    """Of a run that runs, the values since the last look. Of one that has ended, all that its source has shown of it,
+    so that what is awaited can be told from what has come."""
     saved: Mapping[str, int] = field(default_factory=dict)
     """Tokens of checkpoints on the way, by trial, as far as anything new was seen."""
     result: RunResult | None = None
@@ -31,35 +46,16 @@ class RunView:
     """For people, where it ended without a record."""
 
 
-class Cluster(Protocol):
-    """A place where runs go. Every call may be repeated without harm."""
+@dataclass(frozen=True)
+class ClusterView:
+    """What can be seen of a study's runs at one moment."""
 
-    def classes(self) -> tuple[MemoryClass, ...]:
-        """The memory classes there are."""
-
-    def look(self, runs: Sequence[Run]) -> list[RunView]:
-        """What can be seen of these runs now."""
-
-    def start(self, run: Run, spec: RunSpec) -> None:
-        """Start a run unless it was started before."""
-
-    def stop(self, run: Run) -> None:
-        """Tell a run to write its checkpoints and end."""
-
-    def release(self, run: Run) -> None:
-        """Tell a run that its last values have been seen: it need not linger."""
-
-    def patience(self) -> Patience | None:
-        """How long a run's values are waited for after its end; None where the run's record counts at once."""
-
-    def late_samples(self, runs: Sequence[Run]) -> Mapping[str, Sequence[Sample]]:
-        """What Prometheus has shown of runs that have ended, by run: all of it, and nothing from elsewhere."""
-
-    def sweep(self, folders: Sequence[str]) -> None:
-        """Remove checkpoints that nobody needs any more, those that are gone already included; it may take a while."""
-
-    def run_settings(self, run: Run) -> RunSettings:
-        """The parts of a run's document that only the place knows."""
+    runs: tuple[RunView, ...] = ()
+    """Of every run that is open: active, or awaiting its values."""
+    troubles: Mapping[str, Trouble] = field(default_factory=dict)
+    """What keeps runs from running, by run."""
+    patience: Patience | None = None
+    """How long a run's values are waited for after its end; None where the run's record counts at once."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +67,40 @@ class RunSettings:
     linger_seconds: float
     metrics_file: str | None = None
     memory_limit: int | None = None
+
+
+class Cluster(Protocol):
+    """A place where the runs of one study go. Every call may be repeated without harm."""
+
+    def classes(self, spec: HPOStudySpec, state: StudyState) -> tuple[MemoryClass, ...]:
+        """The memory classes that the study may use now."""
+
+    def observe(self, spec: HPOStudySpec, state: StudyState) -> ClusterView:
+        """What can be seen of the study's open runs now."""
+
+    def run_settings(self, spec: HPOStudySpec, run: Run) -> RunSettings:
+        """The parts of a run's document that only the place knows."""
+
+    def start(self, spec: HPOStudySpec, run: Run, document: RunSpec) -> Trouble | None:
+        """Start a run unless it was started before. Returns what was in the way, None where nothing was."""
+
+    def stop(self, run: Run) -> None:
+        """Tell a run to write its checkpoints and end."""
+
+    def release(self, run: Run) -> None:
+        """Tell a run that its last values have been read: it need not linger."""
+
+    def sweep(self, spec: HPOStudySpec, folders: Sequence[str], over: bool) -> bool:
+        """Remove checkpoints that nobody needs any more, at once or in batches. Asked at every tick.
+
+        Args:
+            spec: of the study.
+            folders: all that may go, those that are gone already included.
+            over: nothing of the study runs any more, so that even a few are worth the effort.
+
+        Returns:
+            Whether nothing is left to do for now.
+        """
 
 
 class Store(Protocol):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from frostline_operator.api.quantity import parse_bytes
+from frostline_operator.engine.state import MemoryClass
 from frostline_operator.kubernetes.objects.nodes import GIB, MIB, Devices, Term
 from frostline_operator.kubernetes.settings import DeclaredClass
 
@@ -33,6 +34,11 @@ class DeviceClass:
     def total(self) -> int:
         """All devices of the class."""
         return sum(self.counts.values())
+
+    @property
+    def whole(self) -> MemoryClass:
+        """With all of its devices, whoever has them: for what is shown, not for what is decided."""
+        return MemoryClass(self.name, self.usable_bytes, self.total)
 
 
 def memory_classes(found: Sequence[Devices], usable: int | None = None) -> dict[str, DeviceClass]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +10,7 @@ import pydantic
 
 from frostline_operator.engine.state import Run, RunState
 from frostline_operator.kubernetes.objects import names
-from frostline_operator.runtime.protocol import RunView
+from frostline_operator.runtime.protocol import RunView, Trouble
 from frostline_trainer.contract import RunResult
 
 Manifest = Mapping[str, Any]
@@ -20,16 +19,6 @@ PATIENCE_SECONDS = 10.0
 """A pod may be Pending so long before anybody is told."""
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 _CONFIGURATION = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """Why a run does not run, and what would help."""
-
-    reason: str
-    message: str
-    waits: bool = False
-    """Nothing is wrong: it is a queue's turn to let it go."""
 
 
 def view(run: Run, job: Manifest | None, pods: Sequence[Manifest], now: float) -> RunView:
