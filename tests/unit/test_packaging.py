@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
@@ -73,3 +76,31 @@ def test_every_dependency_is_pinned_and_no_registry_is_named() -> None:
 def test_there_is_no_package_named_operator() -> None:
     assert not (ROOT / "operator" / "__init__.py").exists(), "it would hide the standard library's operator"
     assert not (ROOT / "trainer" / "__init__.py").exists()
+
+
+def test_a_wheel_holds_every_module_and_every_template_and_building_it_warns_of_nothing(tmp_path: Path) -> None:
+    for name in ("operator", "trainer"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    script = "from setuptools import build_meta; print(build_meta.build_wheel('dist'), build_meta.build_editable('dist'))"
+    environment = {**os.environ, "PYTHONWARNINGS": installation_filter()}
+    built = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert "Warning" not in built.stderr + built.stdout, built.stderr
+    wheel = next(path for path in (tmp_path / "dist").glob("*.whl") if "editable" not in path.name)
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    sources = {
+        str(path.relative_to(tmp_path / side))
+        for side in ("operator", "trainer")
+        for path in (tmp_path / side).rglob("*")
+        if path.suffix in (".py", ".j2") or path.name == "py.typed"
+    }
+    assert sources == held
+
+
+def installation_filter() -> str:
+    """What the Makefile silences while it installs, and nothing else."""
+    [found] = re.findall(r"PYTHONWARNINGS='([^']*)'", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    return str(found)
