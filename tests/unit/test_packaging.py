@@ -83,7 +83,9 @@ def test_a_wheel_holds_every_module_and_every_template_and_building_it_warns_of_
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path / name)
-    script = "from setuptools import build_meta; print(build_meta.build_wheel('dist'), build_meta.build_editable('dist'))"
+    script = (
+        "from setuptools import build_meta; print(build_meta.build_wheel('dist'), build_meta.build_editable('dist'))"
+    )
     environment = {**os.environ, "PYTHONWARNINGS": installation_filter()}
     built = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True

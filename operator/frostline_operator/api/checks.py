@@ -64,6 +64,8 @@ def cross_problems(s: Sections) -> Found:
         yield from _something_ends_it(s.search, s.budget)
     if s.objective:
         yield from _metric(s.objective, s.model)
+    if s.model:
+        yield from _architecture(s.model)
     if s.model and s.data:
         yield from _data_of_family(s.model, s.data)
     if s.model and s.fidelity:
@@ -73,7 +75,7 @@ def cross_problems(s: Sections) -> Found:
     if s.fidelity and s.search:
         yield from _room_for_rungs(s.fidelity, s.search)
     if s.fidelity and s.training and s.model:
-        yield from _one_step_fits(s.fidelity, s.training, s.model)
+        yield from _one_step_fits(s.fidelity, s.training, s.model, s.budget)
     if s.search:
         yield from _initial(s.search, s.parameters)
     if s.search and None not in s.parameters:
@@ -160,6 +162,12 @@ def _metric(objective: Objective, model: ModelSpec | None) -> Found:
         yield ("objective", "metric"), text
 
 
+def _architecture(model: ModelSpec) -> Found:
+    kind = model.config.get("model_type", "gpt2")
+    if model.family == "CausalLM" and not isinstance(kind, str):
+        yield ("model", "config", "model_type"), f"must be text, such as gpt2, got {shown(kind)}"
+
+
 def _data_of_family(model: ModelSpec, data: DataSpec) -> Found:
     wanted = _DATA_OF.get(model.family)
     if wanted is not None and data.kind != wanted:
@@ -207,7 +215,9 @@ def _room_for_rungs(fidelity: FidelitySpec, search: SearchSpec) -> Found:
         yield ("fidelity", unit, "min"), text
 
 
-def _one_step_fits(fidelity: FidelitySpec, training: TrainingSpec, model: ModelSpec) -> Found:
+def _one_step_fits(
+    fidelity: FidelitySpec, training: TrainingSpec, model: ModelSpec, budget: BudgetSpec | None
+) -> Found:
     if model.family == "Custom":
         return
     step = training.batch_size * training.accumulation
@@ -221,6 +231,8 @@ def _one_step_fits(fidelity: FidelitySpec, training: TrainingSpec, model: ModelS
             amounts.append((("fidelity", unit, smallest[0]), smallest[1]))
     for index, rung in enumerate(fidelity.rungs or []):
         amounts.append((("fidelity", "rungs", index, "tokens"), rung.tokens))
+    if budget is not None and budget.tokens is not None:
+        amounts.append((("budget", "tokens"), budget.tokens))
     for path, given in amounts:
         if given < step:
             yield path, f"{given} is less than one training step, which takes {step} ({parts}); raise it"
@@ -228,6 +240,9 @@ def _one_step_fits(fidelity: FidelitySpec, training: TrainingSpec, model: ModelS
 
 def _initial(search: SearchSpec, parameters: Sequence[Parameter | None]) -> Found:
     known = {p.name: p for p in parameters if p is not None}
+    if search.trials is not None and len(search.initial) > search.trials:
+        text = f"{len(search.initial)} configurations, but search.trials is {search.trials}; remove some, or raise it"
+        yield ("search", "initial"), text
     for index, assignment in enumerate(search.initial):
         for name, value in assignment.items():
             path: FieldPath = ("search", "initial", index, name)

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from frostline_operator.api.checks import Sections, cross_problems
-from frostline_operator.api.manifest import Document, read_documents
+from frostline_operator.api.manifest import MOST_LEVELS, Document, read_documents, too_deep
 from frostline_operator.api.parameters import Parameter
 from frostline_operator.api.problems import Problem, StudyError, listed, nearest, shown
 from frostline_operator.api.study import API_VERSION, HPOStudy, HPOStudySpec
@@ -103,6 +103,8 @@ def validate_study(manifest: Mapping[str, Any], file: str = "HPOStudy") -> HPOSt
     Raises:
         StudyError: with every problem found, if there is any.
     """
+    if too_deep(manifest):
+        raise StudyError([Problem(file, None, "", f"nested more than {MOST_LEVELS} levels deep; remove levels")])
     return _checked(Document(copy.deepcopy(dict(manifest))), file, [])
 
 

@@ -24,6 +24,8 @@ _OLD_OCTAL = re.compile(r"^[-+]?0[0-9_]+$")
 _OTHER_NUMBERS = re.compile(r"^[-+.]?[0-9][0-9_.:eExXoOa-fA-F+-]*$")
 _MOST_NODES = 100_000
 """Aliases can make a short text expand without end; no study comes near this."""
+MOST_LEVELS = 64
+"""Of lists and sections within each other; the deepest field of a study is at 8, and libraries give up at 255."""
 
 _SYNTAX = (
     ("found character '\\t'", "a tab cannot indent; use spaces"),
@@ -110,6 +112,7 @@ class _Reader:
     def __init__(self) -> None:
         self.found: list[tuple[int, FieldPath, str]] = []
         self._open: list[int] = []
+        self._deep = False
         self._count = 0
 
     def read(self, node: Node, path: FieldPath, lines: dict[FieldPath, int]) -> Any:
@@ -118,6 +121,11 @@ class _Reader:
         self._count += 1
         if id(node) in self._open:
             self._report(line, path, "an alias refers to what it is part of; write the value out")
+            return None
+        if len(self._open) > MOST_LEVELS:
+            if not self._deep:
+                self._report(line, path[:4], f"nested more than {MOST_LEVELS} levels deep; remove levels")
+            self._deep = True
             return None
         if self._count > _MOST_NODES:
             if self._count == _MOST_NODES + 1:
@@ -184,6 +192,14 @@ class _Reader:
             return text
         self._report(line, path, f"the tag {kind.replace(_TAG, '!!')} is not supported; remove it")
         return None
+
+
+def too_deep(data: Any) -> bool:
+    """Whether lists and sections lie in each other more than `MOST_LEVELS` deep."""
+    level = [data]
+    for _ in range(MOST_LEVELS + 1):
+        level = [v for d in level for v in (d.values() if isinstance(d, dict) else d if isinstance(d, list) else ())]
+    return bool(level)
 
 
 def looks_ambiguous(text: str) -> bool:

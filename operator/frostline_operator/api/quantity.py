@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated
 
@@ -21,7 +22,10 @@ def parse_bytes(text: str) -> int:
     match = _BYTES.match(text)
     if not match:
         raise ValueError(f"{text!r} is not an amount of memory; write a number and a unit, such as 24Gi or 512Mi")
-    return int(float(match[1]) * _FACTORS[match[2] or ""])
+    amount = float(match[1]) * _FACTORS[match[2] or ""]
+    if not math.isfinite(amount):
+        raise ValueError(f"{text[:20]}… is more memory than there is; write a number and a unit, such as 24Gi")
+    return int(amount)
 
 
 def parse_duration(text: str) -> float:
@@ -33,6 +37,8 @@ def parse_duration(text: str) -> float:
     match = _DURATION.match(text)
     if not match or not text:
         raise ValueError(f"{text!r} is not a duration; write numbers and units, such as 90s, 15m or 1h30m")
+    if len(text) > 40:
+        raise ValueError(f"{text[:20]}… is longer than anybody waits; write numbers and units, such as 1h30m")
     days, hours, minutes, seconds = (int(group or 0) for group in match.groups())
     return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 

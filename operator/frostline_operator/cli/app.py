@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +13,7 @@ import typer
 
 from frostline_operator import __version__
 from frostline_operator.api.problems import StudyError
+from frostline_operator.cli.output import OutputError, reason
 from frostline_operator.kubernetes.client.errors import ApiError, NotReadableError
 from frostline_operator.local.devices import DeclarationError
 from frostline_operator.local.profile import ProfileError
@@ -157,7 +161,24 @@ def _root(
 def main() -> None:
     """Entry point: runs a command and turns what a person can mend into a message and exit code 2."""
     try:
-        app()
-    except (StudyError, SessionError, DeclarationError, ProfileError, ApiError, NotReadableError) as error:
-        print(f"{error}", file=sys.stderr)
-        sys.exit(2)
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # `frostline report --format csv | head`: whoever read it has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except (StudyError, SessionError, DeclarationError, ProfileError, OutputError, ApiError, NotReadableError) as error:
+        _refuse(str(error))
+    except sqlite3.Error as error:
+        _refuse(f"the study's state cannot be kept: {error}; make room on its disk, and the same command continues")
+    except OSError as error:
+        _refuse(f"{error.filename}: {reason(error)}" if error.filename else reason(error))
+
+
+def _refuse(message: str) -> None:
+    print(message, file=sys.stderr)
+    with contextlib.suppress(OSError):  # what is left in a pipe or on a disk that is full cannot be flushed
+        sys.stdout.flush()
+    sys.stderr.flush()
+    sys.exit(2)

@@ -9,6 +9,7 @@ from rich.console import Console
 from frostline_operator.api.status import HPOStudyStatus
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.api.trial import HPOTrialSpec, HPOTrialStatus
+from frostline_operator.cli.output import OutputError, reason, write_file
 from frostline_operator.crds.manifests import crd_texts, write_crds
 from frostline_operator.crds.reference import reference
 from frostline_operator.crds.schema import structural
@@ -28,6 +29,7 @@ def show_crds(output: Path | None) -> int:
     if output is None:
         print("---\n".join(crd_texts().values()), end="")
         return 0
+    _make(output)
     for path in write_crds(output):
         Console(stderr=True).print(f"wrote {path}", highlight=False)
     return 0
@@ -38,11 +40,18 @@ def show_reference(output: Path | None) -> int:
     if output is None:
         print(reference_page(), end="")
         return 0
-    output.mkdir(parents=True, exist_ok=True)
+    _make(output)
     path = output / "reference.md"
-    path.write_text(reference_page(), encoding="utf-8")
+    write_file(path, reference_page())
     Console(stderr=True).print(f"wrote {path}", highlight=False)
     return 0
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"--output {folder}: {reason(error)}") from error
 
 
 def reference_page() -> str:

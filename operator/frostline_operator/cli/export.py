@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from frostline_operator.cli.output import deliver
 from frostline_operator.kubernetes.client.api import Api
 from frostline_operator.report.cluster import best_to_yaml, read_cluster_record
 from frostline_operator.report.export import to_csv, to_json
@@ -21,10 +22,5 @@ def export_study(where: str, form: str, kubeconfig: Path | None, output: Path | 
         print(f"--format {form}: give one of {', '.join(_WRITERS)}", file=sys.stderr)
         return 2
     api = Api.connect(None if kubeconfig is None else str(kubeconfig))
-    content = writer(read_cluster_record(api, where, time.time()))
-    if output is None:
-        sys.stdout.write(content)
-    else:
-        output.write_text(content, encoding="utf-8")
-        print(output)
+    deliver(writer(read_cluster_record(api, where, time.time())), output)
     return 0

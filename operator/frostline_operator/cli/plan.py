@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from frostline_operator.api.loader import load_study
+from frostline_operator.api.problems import listed
 from frostline_operator.api.quantity import format_bytes
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.cli import text
@@ -37,11 +39,11 @@ def show_plan(
 ) -> int:
     """Print the plan of a study. Returns the exit code."""
     console = Console()
-    known = _speeds(speeds)
     study = load_study(manifest)
     settings = _settings(operators)
     spec = settings.defaults.complete(study.spec)
     available = _devices(spec, gpus, declared, nodes, kubeconfig, settings)
+    known = _speeds(speeds, [c.name for c in devices.classes(available)])
     profile = profile_model(profile_document(spec), memory_of(available), manifest.parent)
     seen = Observation(study.metadata.name, spec, profile, devices.classes(available), StudyState(), time.time())
     found = forecast(seen, known)
@@ -95,7 +97,7 @@ def _devices(
     return [devices.Device(c.name, c.usable_bytes, {}, False) for c in found.values() for _ in range(c.total)]
 
 
-def _speeds(given: list[str]) -> dict[str, float]:
+def _speeds(given: list[str], classes: list[str]) -> dict[str, float]:
     """FLOP/s by memory class, from texts such as `24Gi=40` (TFLOP/s)."""
     found = {}
     for text_ in given:
@@ -104,8 +106,12 @@ def _speeds(given: list[str]) -> dict[str, float]:
             found[name] = float(number) * 1e12
         except ValueError:
             found[name] = 0.0
-        if not name or found[name] <= 0:
+        if not name or not 0 < found[name] < math.inf:
             raise devices.DeclarationError(f"--tflops {text_}: write CLASS=NUMBER, such as 24Gi=40")
+        if name not in classes:
+            raise devices.DeclarationError(
+                f"--tflops {text_}: no device here is of class {name}; give {listed(classes)}"
+            )
     return found
 
 

@@ -10,10 +10,12 @@ from types import FrameType
 from rich.console import Console
 
 from frostline_operator.api.loader import load_study
+from frostline_operator.cli.output import OutputError, write_file
 from frostline_operator.cli.view import LiveView, PlainView, View, show_outcome
 from frostline_operator.local import devices
 from frostline_operator.local.session import Session, open_session
-from frostline_operator.report.local import write_html
+from frostline_operator.report.local import read_record
+from frostline_operator.report.page import to_html
 
 TICK_SECONDS = 0.25
 """Between two rounds: short against a run, and each round is a few file look-ups."""
@@ -40,10 +42,20 @@ def run_study(manifest: Path, folder: Path | None, declared: list[str], plain: b
         if interrupted:
             console.print("\nStopped with checkpoints. The same command continues.")
             return 130
-        report = write_html(folder, session.files.report)
-        show_outcome(session, console, report)
+        show_outcome(session, console)
+        _write_report(folder, session.files.report, console)
         finished = session.loop.state.finished
         return 1 if finished is None or finished.reason == "Failed" else 0
+
+
+def _write_report(folder: Path, path: Path, console: Console) -> None:
+    """The page beside the state; where there is no room for it, the study is none the worse."""
+    try:
+        write_file(path, to_html(read_record(folder)))
+    except OutputError as error:
+        console.print(f"no report: {error}; or give another path with frostline report {folder} -o", highlight=False)
+        return
+    console.print(f"report: {path}", highlight=False, soft_wrap=True)
 
 
 class _StopOnSignal:

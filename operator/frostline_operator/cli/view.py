@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
@@ -189,8 +188,8 @@ def _progress_line(session: Session) -> str:
     return f"{summary.decided}/{summary.trials} trials decided; running: {runs or 'nothing'}{about}"
 
 
-def show_outcome(session: Session, console: Console, report: Path) -> None:
-    """What came of it: the table, the best configuration, what it saved, and where the report is."""
+def show_outcome(session: Session, console: Console) -> None:
+    """What came of it: the table, the best configuration, and what it saved."""
     loop = session.loop
     summary = summarize(session.observe())
     finished = loop.state.finished
@@ -209,7 +208,6 @@ def show_outcome(session: Session, console: Console, report: Path) -> None:
         f"{text.times(saved.tokens_only, saved.flops)}.",
         highlight=False,
     )
-    console.print(f"report: {report}", highlight=False, soft_wrap=True)
 
 
 def _elapsed(session: Session) -> float:

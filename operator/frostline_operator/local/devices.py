@@ -12,6 +12,8 @@ from frostline_operator.engine.placement import usable_memory
 from frostline_operator.engine.state import MemoryClass
 
 _MIB = 1024 * 1024
+MOST_DEVICES = 10_000
+"""That a declaration may name together."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,28 @@ def cards(described: list[str]) -> list[Device]:
     Raises:
         DeclarationError: if a description is not of this form.
     """
-    found = []
+    found: list[Device] = []
     for text in described:
         memory = text.partition("*")[0]
         name, total, number = _parse(f"{memory}={text}", f"--gpu {text}: write memory or memory*count, such as 24Gi*4")
-        found += [Device(name, usable_memory(total), {}, False)] * number
+        usable = usable_memory(total)
+        if usable < _MIB:
+            raise DeclarationError(
+                f"--gpu {text}: of {memory} nothing is left beside what CUDA itself takes; {_meant(memory)}"
+            )
+        _bounded(len(found) + number, f"--gpu {text}")
+        found += [Device(name, usable, {}, False)] * number
     return found
+
+
+def _meant(memory: str) -> str:
+    """What to write in the place of an amount that is too small."""
+    return f"did you mean {memory}Gi?" if memory.replace(".", "", 1).isdecimal() else "give more, such as 24Gi"
+
+
+def _bounded(number: int, where: str) -> None:
+    if number > MOST_DEVICES:
+        raise DeclarationError(f"{where}: more than {MOST_DEVICES:,} devices; give a smaller count")
 
 
 def classes(devices: list[Device]) -> tuple[MemoryClass, ...]:
@@ -89,6 +107,11 @@ def _declared(declared: list[str]) -> list[Device]:
     if len(set(names)) != len(names):
         raise DeclarationError("--class: a name is declared twice; write name=8Gi*2 for two devices of a class")
     slots = sum(count for _, _, count in parsed)
+    _bounded(slots, f"--class {' '.join(declared)}")
+    for text, (_, memory, _) in zip(declared, parsed, strict=True):
+        if memory < _MIB:
+            amount = text.partition("=")[2].partition("*")[0]
+            raise DeclarationError(f"--class {text}: no trainer runs in {amount} of memory; {_meant(amount)}")
     environment = cpu_environment(slots)
     return [Device(name, memory, environment, True) for name, memory, count in parsed for _ in range(count)]
 

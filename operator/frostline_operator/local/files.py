@@ -74,6 +74,11 @@ class StudyFiles:
         """The report."""
         return self.folder / "report.html"
 
+    @property
+    def runs(self) -> Path:
+        """A folder for each run."""
+        return self.folder / "runs"
+
     def run(self, name: str) -> RunFiles:
         """The files of one run."""
-        return RunFiles(self.folder / "runs" / name)
+        return RunFiles(self.runs / name)

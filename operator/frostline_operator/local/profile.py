@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,11 @@ from frostline_operator.local.devices import Device
 from frostline_trainer.contract import ModelProfile
 
 Memory = Literal["cuda", "cpu", "none"]
+
+
+_MISSING = re.compile(r"No module named '?([\w.]+)")
+_OURS = {"frostline_trainer", "torch", "torchvision", "transformers", "safetensors", "numpy", "sklearn", "fsspec"}
+"""Packages whose lack means that the trainer is not installed; others are a study's own."""
 
 
 class ProfileError(Exception):
@@ -65,19 +72,31 @@ def _ask(arguments: list[str], code: Path) -> str:
     command = [sys.executable, "-m", "frostline_trainer", *arguments]
     answer = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if answer.returncode != 0:
-        raise ProfileError(_message(answer.stdout + answer.stderr))
+        raise ProfileError(_message(answer.stdout + answer.stderr, answer.returncode))
     return answer.stdout.strip().splitlines()[-1]
 
 
-def _message(output: str) -> str:
-    """The message of the trainer's last log line, or the end of what it printed."""
+def _message(output: str, code: int) -> str:
+    """The message of the trainer's last log line, or the end of what it printed and how it ended."""
     lines = output.strip().splitlines()
-    if any("No module named" in line and "frostline_trainer" not in line for line in lines):
-        return f"the trainer is not installed here ({lines[-1]}); pip install 'frostline[all]'"
+    missing = next((match[1] for line in lines if (match := _MISSING.search(line))), None)
+    if missing is not None and missing.partition(".")[0] in _OURS:
+        return f"the trainer is not installed here (no module {missing}); pip install 'frostline[all]'"
     for line in reversed(lines):
         if line.startswith("{"):
             try:
                 return str(json.loads(line)["message"])
             except (ValueError, KeyError):
                 continue
-    return "\n".join(lines[-5:]) or "the trainer said nothing"
+    return "\n".join([*lines[-5:], f"the trainer {_ending(code)} while it profiled the model"])
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    remedy = "; did it run out of memory?" if name == "SIGKILL" else ""
+    return f"was killed by {name}{remedy}"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import sqlite3
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pydantic
 
 from frostline_operator.api.loader import validate_study
 from frostline_operator.api.study import HPOStudy
@@ -62,21 +66,26 @@ def open_session(study: HPOStudy, folder: Path, declared: list[str], code: Path)
         ProfileError: the model or the data cannot be built.
     """
     files = StudyFiles(folder.resolve())
-    try:
-        with processes.exclusive(files.lock):
+    with ExitStack() as stack:
+        with _usable(folder):
+            _lock(stack, files, folder)
             store = SqliteStore(files.database)
-            try:
-                resumed = _claim(study, store, folder)
-                available = devices.discover(study.spec.search.parallelism, declared)
-                uid = store.fact("uid")
-                assert uid is not None
-                cluster = LocalCluster(files, uid, available, code)
-                profile = _profile(study, store, memory_of(available), code)
-                loop = StudyLoop(study.metadata.name, uid, profile, cluster, store, time.time)
-                yield Session(study, files, store, loop, available, resumed)
-                cluster.close()
-            finally:
-                store.close()
+            stack.callback(store.close)
+            resumed = _claim(study, store, files, folder)
+        available = devices.discover(study.spec.search.parallelism, declared)
+        uid = store.fact("uid")
+        assert uid is not None
+        cluster = LocalCluster(files, uid, available, code)
+        profile = _profile(study, store, memory_of(available), code)
+        with _usable(folder):
+            loop = StudyLoop(study.metadata.name, uid, profile, cluster, store, time.time)
+        yield Session(study, files, store, loop, available, resumed)
+        cluster.close()
+
+
+def _lock(stack: ExitStack, files: StudyFiles, folder: Path) -> None:
+    try:
+        stack.enter_context(processes.exclusive(files.lock))
     except processes.LockedError as locked:
         raise SessionError(
             f"{folder} is in use by another frostline command (process {locked}); wait for it, stop it, or give "
@@ -93,20 +102,54 @@ def read_folder(folder: Path) -> tuple[HPOStudy, SqliteStore, Observation]:
     files = StudyFiles(folder.resolve())
     if not files.database.exists():
         raise SessionError(f"there is no study in {folder}; give the --dir of a frostline run")
-    store = SqliteStore(files.database)
-    manifest, known = store.fact("manifest"), store.fact("profile")
-    if manifest is None or known is None:
-        raise SessionError(f"the study in {folder} was not begun; run it first")
-    study = validate_study(json.loads(manifest), str(folder))
-    profile = ModelProfile.model_validate_json(known)
-    seen = Observation(study.metadata.name, study.spec, profile, (), store.load(), time.time())
-    return study, store, seen
+    with _usable(folder):
+        store = SqliteStore(files.database)
+        manifest, known = store.fact("manifest"), store.fact("profile")
+        if manifest is None or known is None:
+            store.close()
+            _not_emptied(files, folder, manifest)
+            raise SessionError(f"the study in {folder} was not begun; run it first")
+        study = validate_study(json.loads(manifest), str(folder))
+        profile = ModelProfile.model_validate_json(known)
+        seen = Observation(study.metadata.name, study.spec, profile, (), store.load(), time.time())
+        return study, store, seen
 
 
-def _claim(study: HPOStudy, store: SqliteStore, folder: Path) -> bool:
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    """What goes wrong with a study's folder within, as a `SessionError` with a remedy."""
+    damaged = f"the state in {folder} is damaged: put back a copy of study.sqlite3, or give another --dir"
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        full = "full" in str(error) or "I/O error" in str(error)
+        remedy = "make room on its disk; the same command continues" if full else "is its disk writable?"
+        raise SessionError(f"the state in {folder} cannot be kept ({error}); {remedy}") from error
+    except sqlite3.DatabaseError as error:
+        raise SessionError(f"{damaged} ({error})") from error
+    except (pydantic.ValidationError, json.JSONDecodeError) as error:
+        raise SessionError(f"{damaged} ({type(error).__name__})") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise SessionError(f"--dir {folder}: {error.filename} is a file, not a folder; give another --dir") from error
+    except OSError as error:
+        remedy = "make room on its disk, or give another --dir" if error.errno == errno.ENOSPC else "give another --dir"
+        raise SessionError(f"--dir {folder}: {error.strerror or error}; {remedy}") from error
+
+
+def _not_emptied(files: StudyFiles, folder: Path, manifest: str | None) -> None:
+    """Refuse a database without a study beside runs of one: it was cut short or replaced."""
+    if manifest is None and files.runs.is_dir() and any(files.runs.iterdir()):
+        raise SessionError(
+            f"the state in {folder} is gone, though it holds runs: study.sqlite3 was emptied or replaced; put back a "
+            "copy of it, or give another --dir"
+        )
+
+
+def _claim(study: HPOStudy, store: SqliteStore, files: StudyFiles, folder: Path) -> bool:
     """Tie the folder to the study, or make sure that it is the same study; whether it was there before."""
     document = study.model_dump(mode="json", by_alias=True, exclude_unset=True)
     known = store.fact("manifest")
+    _not_emptied(files, folder, known)
     if known is not None:
         before = HPOStudy.model_validate_json(known)
         renamed = ["metadata.name"] if before.metadata.name != study.metadata.name else []

@@ -245,11 +245,11 @@ def run_custom(
             raise
         except Exception as error:
             traceback.print_exc()
-            where = traceback.extract_tb(error.__traceback__)[-1]
+            raise StudyFault(f"entrypoint {spec.model.entrypoint} raised {raised(error)}") from error
+        except SystemExit as left:
             raise StudyFault(
-                f"entrypoint {spec.model.entrypoint} raised {type(error).__name__}: {error} "
-                f"({Path(where.filename).name}, line {where.lineno})"
-            ) from error
+                f"entrypoint {spec.model.entrypoint} left with sys.exit({left.code}); return instead"
+            ) from left
         if trial._seen >= spec.tokens:
             return trial._result("Completed")
         if stopped():
@@ -260,6 +260,12 @@ def run_custom(
         )
 
     return turns.run([lambda trial=trial: evaluate(trial) for trial in trials])  # type: ignore[misc]
+
+
+def raised(error: BaseException) -> str:
+    """An exception in a line: kind, words, and the file and line that it came from."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
 
 
 def load_entrypoint(name: str) -> Callable[[Trial], None]:
@@ -277,6 +283,8 @@ def load_entrypoint(name: str) -> Callable[[Trial], None]:
         raise StudyFault(
             f"model.entrypoint: {name} cannot be imported ({error}); it must be in the image or on PYTHONPATH"
         ) from error
+    except (Exception, SystemExit) as error:  # the module's own code runs as it is imported
+        raise StudyFault(f"model.entrypoint: importing {module_name} raised {raised(error)}") from error
     if not callable(function):
         raise StudyFault(f"model.entrypoint: {name} is no function")
     return function  # type: ignore[no-any-return]

@@ -70,10 +70,18 @@ def _statistics(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 def _read_csv(path: Path, target: str) -> tuple[np.ndarray, np.ndarray]:
     """Numeric columns as they are (empty is missing), columns of words one-hot by their sorted values."""
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        rows = [row for row in reader if row]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            rows = [row for row in reader if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise StudyFault(
+            f"data.path: {path.name} is no CSV in UTF-8 ({error}); save it as UTF-8, for instance with iconv -f latin1 "
+            "-t utf8"
+        ) from error
+    if not header:
+        raise StudyFault(f"data.path: {path.name} is empty; give a .csv with a header line")
     if target not in header:
         raise StudyFault(f"data.targetColumn: {path.name} has no column {target!r}; there are {', '.join(header)}")
     ragged = next((i for i, row in enumerate(rows, start=2) if len(row) != len(header)), None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from frostline_trainer.contract import ModelSpec
 from frostline_trainer.data.shape import DataShape
 from frostline_trainer.errors import StudyFault
@@ -22,6 +24,16 @@ def build_network(model: ModelSpec, shape: DataShape, seed: int) -> Network:
     Raises:
         StudyFault: the model cannot be built; the message names the field and the remedy.
     """
+    try:
+        return _built(model, shape, seed)
+    except (StudyFault, torch.OutOfMemoryError, MemoryError, OSError):
+        raise
+    except Exception as error:  # a library's own check of what a person wrote, of whatever kind
+        words = " ".join(str(error).split())[:400]
+        raise StudyFault(f"model: a {model.family} cannot be built so: {type(error).__name__}: {words}") from error
+
+
+def _built(model: ModelSpec, shape: DataShape, seed: int) -> Network:
     if model.family == "CausalLM":
         from frostline_trainer.models.causal_lm import build_causal_lm
 

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from frostline_trainer.checkpoints.store import Store
 from frostline_trainer.contract import ModelProfile, ProfileSpec, Reason, RunSpec, TrialResult, TrialSpec
-from frostline_trainer.custom.entrypoint import Place, Trial, chain, load_entrypoint, seed_everything
+from frostline_trainer.custom.entrypoint import Place, Trial, chain, load_entrypoint, raised, seed_everything
 from frostline_trainer.custom.turns import Turns
 from frostline_trainer.device.limit import on_host
 from frostline_trainer.errors import StudyFault
@@ -144,7 +144,9 @@ def attempt(
         except (StudyFault, torch.OutOfMemoryError, MemoryError):
             raise
         except Exception as error:
-            raise StudyFault(f"entrypoint {entrypoint} raised {type(error).__name__}: {error}") from error
+            raise StudyFault(f"entrypoint {entrypoint} raised {raised(error)}") from error
+        except SystemExit as left:
+            raise StudyFault(f"entrypoint {entrypoint} left with sys.exit({left.code}); return instead") from left
 
     turns.run([lambda probe=probe: evaluate(probe) for probe in probes])  # type: ignore[misc]
     first = probes[0]

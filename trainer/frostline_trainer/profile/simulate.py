@@ -22,6 +22,7 @@ from frostline_trainer.data.shape import DataShape
 from frostline_trainer.data.source import Pair, Source
 from frostline_trainer.device.limit import counting, on_device, on_host
 from frostline_trainer.device.tracker import CUDA_GRANULE, MemoryTracker, rounded
+from frostline_trainer.errors import StudyFault
 from frostline_trainer.hub import local_folder
 from frostline_trainer.models.build import build_network
 from frostline_trainer.models.cut import Network
@@ -149,7 +150,13 @@ def without_weights(model: ModelSpec) -> ModelSpec:
     config = dict(model.config)
     if model.family == "CausalLM" and "model_type" not in config:
         folder = local_folder(model.pretrained, "model.pretrained")
-        described = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        try:
+            described = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StudyFault(
+                f"model.pretrained: no model in {model.pretrained} ({error}); give a folder written by "
+                "save_pretrained, or hf://owner/model"
+            ) from error
         config = {k: v for k, v in described.items() if k not in _NOT_CONFIG} | config
     return model.model_copy(update={"pretrained": None, "config": config})
 
