@@ -75,7 +75,7 @@ def cross_problems(s: Sections) -> Found:
     if s.fidelity and s.search:
         yield from _room_for_rungs(s.fidelity, s.search)
     if s.fidelity and s.training and s.model:
-        yield from _one_step_fits(s.fidelity, s.training, s.model, s.budget)
+        yield from _one_step_fits(s.fidelity, s.training, s.model)
     if s.search:
         yield from _initial(s.search, s.parameters)
     if s.search and None not in s.parameters:
@@ -215,9 +215,7 @@ def _room_for_rungs(fidelity: FidelitySpec, search: SearchSpec) -> Found:
         yield ("fidelity", unit, "min"), text
 
 
-def _one_step_fits(
-    fidelity: FidelitySpec, training: TrainingSpec, model: ModelSpec, budget: BudgetSpec | None
-) -> Found:
+def _one_step_fits(fidelity: FidelitySpec, training: TrainingSpec, model: ModelSpec) -> Found:
     if model.family == "Custom":
         return
     step = training.batch_size * training.accumulation
@@ -231,8 +229,6 @@ def _one_step_fits(
             amounts.append((("fidelity", unit, smallest[0]), smallest[1]))
     for index, rung in enumerate(fidelity.rungs or []):
         amounts.append((("fidelity", "rungs", index, "tokens"), rung.tokens))
-    if budget is not None and budget.tokens is not None:
-        amounts.append((("budget", "tokens"), budget.tokens))
     for path, given in amounts:
         if given < step:
             yield path, f"{given} is less than one training step, which takes {step} ({parts}); raise it"

@@ -153,7 +153,6 @@ def test_a_full_disk_at_the_start_is_named(frostline: Frostline, tmp_path: Path)
         ("n_layer: 8", "x: " + "[" * 300 + "]" * 300, "spec.model.config.x: nested more than 64 levels deep"),
         ("n_layer: 8", "x: " + "{a: " * 300 + "1" + "}" * 300, "spec.model.config.x: nested more than 64 levels deep"),
         ("{trials: 16}", "{trials: 1, initial: [{lr: 1e-3}, {lr: 1e-2}]}", "2 configurations, but search.trials is 1"),
-        ("  training:", "  budget: {tokens: 100}\n  training:", "100 is less than one training step"),
     ],
 )
 def test_a_manifest_that_cannot_work_is_refused_before_a_process_starts(
