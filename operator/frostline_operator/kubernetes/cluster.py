@@ -16,10 +16,10 @@ from frostline_operator.kubernetes.client.api import CONFIG_MAPS, JOBS, Api, Api
 from frostline_operator.kubernetes.fleet import Fleet
 from frostline_operator.kubernetes.objects import names, views
 from frostline_operator.kubernetes.objects.jobs import METRICS_PORT, StudyRef, build_run_document, build_run_job
-from frostline_operator.kubernetes.scores import Scores
 from frostline_operator.kubernetes.settings import OperatorSettings
 from frostline_operator.runtime.backoff import Backoff
 from frostline_operator.runtime.protocol import ClusterView, RunSettings, RunView, Trouble
+from frostline_operator.scores.scores import Scores
 from frostline_trainer.contract import RunSpec
 
 log = logging.getLogger(__name__)

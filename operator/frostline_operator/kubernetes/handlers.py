@@ -27,11 +27,11 @@ from frostline_operator.kubernetes.reconciler import Shared, StudyController
 from frostline_operator.kubernetes.settings import OperatorSettings
 from frostline_operator.kubernetes.status.figures import StudyFigures
 from frostline_operator.kubernetes.status.metrics import StudyCollector
-from frostline_operator.kubernetes.status.metrics_operator import FleetCollector, TallyCollector
+from frostline_operator.kubernetes.status.metrics_operator import FleetCollector
 from frostline_operator.kubernetes.status.publishing import Publisher
 from frostline_operator.scores.asking import Asker
 from frostline_operator.scores.prometheus import PrometheusClient
-from frostline_operator.scores.watching import Watcher
+from frostline_operator.scores.scrape import Scraper
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Operator:
             api,
             Caches(api, settings.namespaces, self.wake),
             Fleet(api, settings),
-            Watcher(self.wake),
+            Scraper(self.wake),
             Publisher(),
             asker(settings, self.wake),
             settings,
@@ -77,14 +77,9 @@ class Operator:
 
         health.registry.register(StudyCollector(self.figures))
         health.registry.register(FleetCollector(self.shared.fleet.use))
-        asked = "Requests to the API server"
-        labels = ("verb", "resource", "code")
-        health.registry.register(TallyCollector(api.requests, "frostline_operator_api_requests", asked, labels))
+        health.registry.register(api.requests)
         if self.shared.asker is not None:
-            queries, text = self.shared.asker.queries, "Queries to Prometheus by how they went"
-            health.registry.register(
-                TallyCollector(queries, "frostline_operator_prometheus_queries", text, ["outcome"])
-            )
+            health.registry.register(self.shared.asker.queries)
 
     def figures(self) -> list[StudyFigures]:
         """Of the studies that are looked after; those of a study that goes are gone at once."""
@@ -97,7 +92,7 @@ class Operator:
         await self._definitions()
         self.shared.fleet.start()
         self.shared.caches.start()
-        self.shared.watcher.start()
+        self.shared.scraper.start()
         self.shared.publisher.start()
         if self.shared.asker is not None:
             self.shared.asker.start()
@@ -124,7 +119,7 @@ class Operator:
 
     def stop(self) -> None:
         """Watch no more. Runs go on."""
-        self.shared.watcher.stop()
+        self.shared.scraper.stop()
         self.shared.publisher.stop()
         if self.shared.asker is not None:
             self.shared.asker.stop()

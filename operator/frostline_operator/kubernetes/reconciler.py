@@ -25,7 +25,6 @@ from frostline_operator.kubernetes.objects import names
 from frostline_operator.kubernetes.objects.classes import DeviceClass
 from frostline_operator.kubernetes.objects.jobs import StudyRef
 from frostline_operator.kubernetes.profiler import Impossible, NotYet, Profiler, in_words
-from frostline_operator.kubernetes.scores import Scores
 from frostline_operator.kubernetes.settings import Memory, OperatorSettings
 from frostline_operator.kubernetes.status.conditions import Conditions
 from frostline_operator.kubernetes.status.events import Recorder
@@ -36,7 +35,8 @@ from frostline_operator.kubernetes.status.trials import TrialWriter
 from frostline_operator.kubernetes.store import KubernetesStore
 from frostline_operator.runtime.loop import StudyLoop
 from frostline_operator.scores.asking import Asker
-from frostline_operator.scores.watching import Watcher
+from frostline_operator.scores.scores import ScoredStudy, Scores, Timing
+from frostline_operator.scores.scrape import Scraper
 from frostline_trainer.contract import ModelProfile
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Shared:
     api: Api
     caches: Caches
     fleet: Fleet
-    watcher: Watcher
+    scraper: Scraper
     publisher: Publisher
     asker: Asker | None
     """None where the operator knows of no Prometheus."""
@@ -81,7 +81,11 @@ class StudyController:
         self._trials = TrialWriter(shared.api, self.study)
         self._sweeper = Sweeper(shared.api, shared.caches, self.study, shared.settings, self._recorder)
         self._board = Board(shared.api, self.study, self._recorder, dict(body.get("status") or {}))
-        self._scores = Scores(self.study, shared.watcher, shared.asker, shared.settings)
+        timing = Timing(
+            shared.settings.prometheus.interval_seconds, shared.settings.linger_seconds, shared.settings.tick_seconds
+        )
+        scored = ScoredStudy(self.study.name, self.study.namespace, self.study.uid)
+        self._scores = Scores(scored, shared.scraper, shared.asker, timing)
         self._writes = WriteBudget()
         self._spec: HPOStudySpec | None = None
         self._checked = -1
@@ -128,9 +132,7 @@ class StudyController:
             self._trials.orphan()
         if left == 0:
             self._shared.fleet.forget(self.study.uid)
-            self._shared.watcher.forget(self.study.uid)
-            if self._shared.asker is not None:
-                self._shared.asker.forget(self.study.uid)
+            self._scores.close()
         return left
 
     def _cleaned(self, body: Manifest) -> bool:

@@ -51,15 +51,6 @@ class KubernetesStore:
         found = self._samples.get(run, {})
         return [found[key] for key in sorted(found)]
 
-    def latest(self) -> list[Sample]:
-        """The newest of each trial that runs."""
-        newest: dict[str, Sample] = {}
-        for by_key in self._samples.values():
-            for sample in by_key.values():
-                if sample.trial not in newest or sample.tokens >= newest[sample.trial].tokens:
-                    newest[sample.trial] = sample
-        return list(newest.values())
-
     def add_event(self, at: float, reason: str, message: str) -> None:
         """An event on the study, but for those that every trial has."""
         if reason not in _SILENT:

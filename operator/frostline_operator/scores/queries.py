@@ -14,7 +14,7 @@ study, another namespace or an earlier attempt can be taken for this one's.
 
 **A query of one's own** is an instant vector, evaluated with the tokens in one query. Whoever writes it answers for
 objective and tokens belonging together; what can be checked of its form is checked, and said. Since they may still
-be of two scrapes, its values settle (`settling.py`) before they count.
+be of two scrapes, its values settle (`Settling`) before they count.
 """
 
 from __future__ import annotations
@@ -29,12 +29,15 @@ from frostline_operator.engine.reconcile import Sample
 from frostline_operator.scores.prometheus import Answer, Series
 from frostline_trainer.contract import MetricName
 
+Key = tuple[str | None, str, int, int]
+"""Run, trial, rung and tokens."""
+
 _PART = "frostline_part"
 _MOST_SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Seen:
+class Reading:
     """A value that Prometheus has."""
 
     run: str | None
@@ -42,6 +45,17 @@ class Seen:
     sample: Sample
     finished: bool = False
     """The trial has no further value in this run, such as one that diverged."""
+
+    @property
+    def key(self) -> Key:
+        """What it is a value of."""
+        return (self.run, self.sample.trial, self.sample.rung, self.sample.tokens)
+
+    def agrees(self, other: Reading | None) -> bool:
+        """Whether both say the same, where NaN is like NaN; the training loss goes on changing and does not matter."""
+        if other is None:
+            return False
+        return (repr(self.sample.objective), self.finished) == (repr(other.sample.objective), other.finished)
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,7 @@ class Problem:
 class Findings:
     """What an answer holds."""
 
-    seen: tuple[Seen, ...] = ()
+    readings: tuple[Reading, ...] = ()
     problem: Problem | None = None
 
 
@@ -100,15 +114,12 @@ class TrainerSeries:
             target = frozenset((key, value) for key, value in series.labels.items() if key != "__name__")
             for at, value in series.points:
                 scrapes.setdefault((target, at), {})[name] = value
-        found: dict[tuple[str, str, int, int], tuple[float, Seen]] = {}
+        newest: dict[Key, tuple[float, Reading]] = {}
         for (target, at), values in scrapes.items():
-            seen = _one_scrape(dict(target), values)
-            if seen is None:
-                continue
-            key = (seen.run or "", seen.sample.trial, seen.sample.rung, seen.sample.tokens)
-            if key not in found or found[key][0] <= at:
-                found[key] = (at, seen)
-        return Findings(tuple(seen for _, seen in found.values()))
+            reading = _one_scrape(dict(target), values)
+            if reading is not None and (reading.key not in newest or newest[reading.key][0] <= at):
+                newest[reading.key] = (at, reading)
+        return Findings(tuple(reading for _, reading in newest.values()))
 
 
 @dataclass(frozen=True)
@@ -151,11 +162,11 @@ class CustomQuery:
         objectives = _by_trial((s for s in answer.series if s.labels.get(_PART) == "objective"), own)
         named = own if self.spec.tokens is not None else QueryLabels(run=None if own.run is None else "run")
         tokens = _by_trial((s for s in answer.series if s.labels.get(_PART) == "tokens"), named)
-        seen = []
+        readings = []
         for key, value in objectives.values.items():
             count = tokens.values.get(key)
             if count is not None and math.isfinite(count) and count >= 0:
-                seen.append(Seen(key[2] or None, Sample(key[0], key[1], int(count), value)))
+                readings.append(Reading(key[2] or None, Sample(key[0], key[1], int(count), value)))
         problem = objectives.problem("objective", own) or tokens.problem("tokens", named)
         lacking = [key for key in objectives.values if key not in tokens.values]
         if problem is None and lacking:
@@ -164,7 +175,38 @@ class CustomQuery:
                 f"metrics.query: there is a value of {_shown(lacking)}, and none of its tokens, without which it never "
                 "counts; set metrics.query.tokens to the tokens (or samples) that the trainer has seen",
             )
-        return Findings(tuple(seen), problem)
+        return Findings(tuple(readings), problem)
+
+
+class Settling:
+    """What is new in each answer, held back until it has stayed the same for a while.
+
+    A query of one's own is evaluated at one moment, but the samples that it finds may be of several: two jobs that
+    scrape one pod, replicas, a recording rule. For up to one interval its answer can so be an old objective at new
+    tokens, and nothing but time tells that from the value. A value that is no longer shown settles all the same: pods
+    end, and their series with them.
+    """
+
+    def __init__(self) -> None:
+        self._answer: dict[Key, Reading] = {}
+        self._held: dict[Key, tuple[Reading, float]] = {}
+
+    def take(self, answer: Iterable[Reading], now: float, seconds: float) -> list[Reading]:
+        """What has come to count with an answer.
+
+        Args:
+            answer: all readings of the newest answer; another value than the one that is held begins anew.
+            now: clock at which it was asked for.
+            seconds: for which a value must have been the same.
+        """
+        readings = {reading.key: reading for reading in answer}
+        for key, reading in readings.items():
+            held = self._held.get(key)
+            if not reading.agrees(self._answer.get(key)) and (held is None or not reading.agrees(held[0])):
+                self._held[key] = (reading, now)
+        self._answer = readings
+        settled = [key for key, (_, since) in self._held.items() if now - since >= seconds]
+        return [self._held.pop(key)[0] for key in settled]
 
 
 def escaped(text: str) -> str:
@@ -179,7 +221,7 @@ def filled(expression: str, values: Mapping[str, str]) -> str:
     return expression
 
 
-def _one_scrape(labels: Mapping[str, str], values: Mapping[str, float]) -> Seen | None:
+def _one_scrape(labels: Mapping[str, str], values: Mapping[str, float]) -> Reading | None:
     """What one scrape of one trainer showed of one trial; None where it is no value yet."""
     tokens = values.get(MetricName.TOKENS)
     objective = values.get(MetricName.OBJECTIVE)
@@ -190,7 +232,7 @@ def _one_scrape(labels: Mapping[str, str], values: Mapping[str, float]) -> Seen 
         return None
     finished = values.get(MetricName.FINISHED) == 1
     loss = values.get(MetricName.LOSS)
-    return Seen(labels["run"], Sample(labels["trial"], rung, int(tokens), objective, loss), finished)
+    return Reading(labels["run"], Sample(labels["trial"], rung, int(tokens), objective, loss), finished)
 
 
 def _rung(text: str | None) -> int | None:

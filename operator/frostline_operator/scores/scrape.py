@@ -1,15 +1,30 @@
-"""Reading a trainer's /metrics over HTTP: the same exposition that Prometheus reads in a cluster."""
+"""Reading trainers' /metrics over HTTP: the same exposition that Prometheus reads in a cluster.
+
+A look takes one request; a `Scraper` takes it again and again, in threads of its own, so that no tick waits for a pod.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from frostline_operator.engine.reconcile import Sample
+from frostline_operator.runtime.backoff import Backoff
+from frostline_operator.runtime.poller import Poller
 from frostline_trainer.contract import MetricName
+
+log = logging.getLogger(__name__)
+
+_THREADS = 8
+_PATIENT_FAILURES, _DOUBLINGS = 4, 2
+"""So many failures in a row are a trainer that starts up; the interval then doubles, so many times."""
+_SAID_AFTER = 6
+"""Failures in a row, after which nothing is to be expected, and people are told."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +44,12 @@ def read(text: str, study_uid: str) -> Exposition:
     Raises:
         ValueError: if the text is not a Prometheus exposition.
     """
-    found: dict[tuple[str, int], _Values] = {}
+    trials: dict[tuple[str, int], _Values] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             labels = sample.labels
             if labels.get("study_uid") == study_uid and "trial" in labels and labels.get("rung", "").isdecimal():
-                values = found.setdefault((labels["trial"], int(labels["rung"])), _Values())
+                values = trials.setdefault((labels["trial"], int(labels["rung"])), _Values())
                 values.by_name[sample.name] = sample.value
     samples = tuple(
         Sample(
@@ -44,13 +59,13 @@ def read(text: str, study_uid: str) -> Exposition:
             values.by_name[MetricName.OBJECTIVE],
             values.by_name.get(MetricName.LOSS),
         )
-        for (trial, rung), values in found.items()
+        for (trial, rung), values in trials.items()
         if MetricName.OBJECTIVE in values.by_name
     )
-    finished = frozenset(trial for (trial, _), values in found.items() if values.by_name.get(MetricName.FINISHED) == 1)
+    finished = frozenset(trial for (trial, _), values in trials.items() if values.by_name.get(MetricName.FINISHED) == 1)
     saved = {
         trial: int(values.by_name[MetricName.CHECKPOINT])
-        for (trial, _), values in found.items()
+        for (trial, _), values in trials.items()
         if MetricName.CHECKPOINT in values.by_name
     }
     return Exposition(samples, finished, saved)
@@ -77,3 +92,102 @@ def release(client: httpx.Client, address: str) -> None:
 @dataclass
 class _Values:
     by_name: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class _Target:
+    """One trainer."""
+
+    address: str
+    trials: frozenset[str]
+    interval: float
+    take: Callable[[Exposition], None]
+    backoff: Backoff
+    """One that does not answer for long must not hold up the others."""
+
+
+class Scraper:
+    """Scrapes every trainer it is told of, each at its study's interval.
+
+    Args:
+        woken: called with a study's uid when one of its runs has shown its last values.
+    """
+
+    def __init__(self, woken: Callable[[str], None]) -> None:
+        self._woken = woken
+        self._client = httpx.Client(timeout=2.0, trust_env=False)
+        self._poller = Poller("scrape", _THREADS)
+        self._lock = threading.Lock()
+        self._targets: dict[tuple[str, str], _Target] = {}
+
+    def start(self) -> None:
+        """Begin."""
+        self._poller.start()
+
+    def stop(self) -> None:
+        """End; runs go on."""
+        self._poller.stop()
+
+    def watch(
+        self,
+        uid: str,
+        run: str,
+        address: str,
+        trials: Sequence[str],
+        interval: float,
+        take: Callable[[Exposition], None],
+    ) -> None:
+        """Scrape a run from now on; nothing where it is scraped there already.
+
+        Args:
+            uid: of its study.
+            run: its name.
+            address: host and port of its metrics.
+            trials: names of those it trains; once all have their last value it is scraped no more.
+            interval: seconds between two looks.
+            take: called with each exposition, from a thread of the scraper's, and never after the run is forgotten.
+        """
+        key = (uid, run)
+        with self._lock:
+            before = self._targets.get(key)
+            if before is not None and before.address == address:
+                return
+            backoff = Backoff(interval, interval * 2.0**_DOUBLINGS, patient=_PATIENT_FAILURES)
+            target = self._targets[key] = _Target(address, frozenset(trials), interval, take, backoff)
+        self._poller.schedule(key, lambda: self._look(key, target))
+
+    def release(self, address: str) -> None:
+        """Let a trainer go whose last values are kept."""
+        self._poller.schedule(("release", address), lambda: release(self._client, address))
+
+    def forget(self, uid: str, run: str | None = None) -> None:
+        """Scrape a run, or a whole study, no more."""
+        with self._lock:
+            keys = [key for key in self._targets if key[0] == uid and run in (None, key[1])]
+            for key in keys:
+                del self._targets[key]
+        for key in keys:
+            self._poller.cancel(key)
+
+    def _look(self, key: tuple[str, str], target: _Target) -> float | None:
+        shown = scrape(self._client, target.address, key[0])
+        if shown is None:
+            return self._failed(target)
+        target.backoff.reset()
+        with self._lock:
+            if self._targets.get(key) is not target:
+                return None
+            target.take(shown)
+        if not target.trials or not target.trials <= shown.finished:
+            return target.interval
+        self._woken(key[0])
+        return None
+
+    def _failed(self, target: _Target) -> float:
+        pause = target.backoff.next()
+        if target.backoff.failures == _SAID_AFTER:
+            log.warning(
+                "%s does not answer on its metrics port; is something in between, such as a NetworkPolicy?",
+                target.address,
+            )
+        return pause

@@ -27,7 +27,7 @@ def series(name: str, points: Mapping[float, float], **labels: str) -> Series:
 def read(*found: Series) -> list[Sample]:
     findings = TrainerSeries(UID).read(Answer("matrix", found))
     assert findings.problem is None
-    return sorted((seen.sample for seen in findings.seen), key=lambda s: (s.trial, s.tokens))
+    return sorted((reading.sample for reading in findings.readings), key=lambda s: (s.trial, s.tokens))
 
 
 def test_a_value_is_the_objective_and_the_tokens_of_one_scrape() -> None:
@@ -92,8 +92,8 @@ def test_finished_belongs_to_the_scrape_too() -> None:
             series(FINISHED, {1.0: 0, 2.0: 1}),
         ),
     )
-    [seen] = TrainerSeries(UID).read(answer).seen
-    assert seen.finished and seen.run == "r" and math.isnan(seen.sample.objective)
+    [reading] = TrainerSeries(UID).read(answer).readings
+    assert reading.finished and reading.run == "r" and math.isnan(reading.sample.objective)
 
 
 _moments = st.dictionaries(st.integers(0, 8), st.tuples(st.floats(allow_nan=False), st.integers(0, 10**9)), max_size=8)
@@ -153,8 +153,8 @@ def test_values_are_those_with_trial_rung_and_tokens() -> None:
         ),
     )
     findings = CustomQuery(QUERY, VALUES).read(answer)
-    assert [seen.sample for seen in findings.seen] == [Sample("s-0000", 0, 200, 2.5)]
-    assert findings.seen[0].run is None and findings.problem is None
+    assert [reading.sample for reading in findings.readings] == [Sample("s-0000", 0, 200, 2.5)]
+    assert findings.readings[0].run is None and findings.problem is None
 
 
 def test_labels_of_other_names_are_mapped() -> None:
@@ -163,27 +163,27 @@ def test_labels_of_other_names_are_mapped() -> None:
     findings = CustomQuery(spec, VALUES).read(
         Answer("vector", (vector("objective", 1.0, **labels), vector("tokens", 9.0, **labels)))
     )
-    assert [(seen.run, seen.sample) for seen in findings.seen] == [("run-7", Sample("s-0000", 2, 9, 1.0))]
+    assert [(reading.run, reading.sample) for reading in findings.readings] == [("run-7", Sample("s-0000", 2, 9, 1.0))]
 
 
 def problem_of(*found: Series, kind: str = "vector", warnings: tuple[str, ...] = ()) -> tuple[str, str, int]:
     findings = CustomQuery(QUERY, VALUES).read(Answer(kind, found, warnings))
     assert findings.problem is not None
-    return findings.problem.reason, findings.problem.message, len(findings.seen)
+    return findings.problem.reason, findings.problem.message, len(findings.readings)
 
 
 def test_several_series_for_one_trial_count_for_nothing_and_the_others_do() -> None:
     good = [vector(part, 7.0, trial="s-0001", rung="0") for part in ("objective", "tokens")]
     doubled = [vector("objective", value, trial="s-0000", rung="0", pod=f"{value}") for value in (1.0, 2.0)]
     tokens = vector("tokens", 9.0, trial="s-0000", rung="0")
-    reason, message, seen = problem_of(*good, *doubled, tokens)
-    assert (reason, seen) == ("SeveralSeries", 1)
+    reason, message, count = problem_of(*good, *doubled, tokens)
+    assert (reason, count) == ("SeveralSeries", 1)
     assert "s-0000 at rung 0" in message and "max by (trial, rung)" in message
 
 
 def test_series_without_the_labels_are_said() -> None:
-    reason, message, seen = problem_of(vector("objective", 1.0, pod="x"))
-    assert (reason, seen) == ("MissingLabels", 0)
+    reason, message, count = problem_of(vector("objective", 1.0, pod="x"))
+    assert (reason, count) == ("MissingLabels", 0)
     assert 'pod="x"' in message and "metrics.query.labels" in message
 
 
@@ -194,8 +194,8 @@ def test_a_value_without_tokens_is_said() -> None:
 
 def test_a_part_of_an_answer_is_no_answer() -> None:
     both = [vector(part, 7.0, trial="s-0001", rung="0") for part in ("objective", "tokens")]
-    reason, message, seen = problem_of(*both, warnings=("store gateway 2 cannot be reached",))
-    assert (reason, seen) == ("PartialAnswer", 0) and "gateway" in message
+    reason, message, count = problem_of(*both, warnings=("store gateway 2 cannot be reached",))
+    assert (reason, count) == ("PartialAnswer", 0) and "gateway" in message
     remark = Answer("vector", tuple(both), ("PromQL info: metric might not be a counter",))
     assert CustomQuery(QUERY, VALUES).read(remark).problem is None
 

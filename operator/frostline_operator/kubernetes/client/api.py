@@ -16,10 +16,10 @@ from urllib.parse import urlencode
 import urllib3
 from kubernetes import client as official
 from kubernetes import config
+from prometheus_client import Counter
 
 from frostline_operator.api.study import GROUP, VERSION
 from frostline_operator.kubernetes.client.errors import ApiError
-from frostline_operator.runtime.tally import Tally
 
 __all__ = ["Api", "ApiError", "Manifest", "Resource"]
 
@@ -74,8 +74,13 @@ class Api:
     def __init__(self, client: official.ApiClient, timeout: float = 15.0) -> None:
         self._client = client
         self._timeout = timeout
-        self.requests = Tally()
-        """Requests made so far, watches included, by verb, resource and status code ("none" where none came)."""
+        self.requests = Counter(
+            "frostline_operator_api_requests",
+            "Requests to the API server",
+            ["verb", "resource", "code"],
+            registry=None,
+        )
+        """Requests made so far, watches included; of those without an answer the code is "none"."""
         self.guard: Callable[[], None] | None = None
         """Asked before each write; it raises ApiError where the write must not be."""
         self._here = threading.local()
@@ -260,11 +265,11 @@ class Api:
                 preload_content=not stream,
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            self.requests.add(verb, resource.plural, "none")
+            self.requests.labels(verb, resource.plural, "none").inc()
             raise ApiError(0, "Unreachable", f"the API server does not answer: {error}") from error
         finally:
             self._here.waited = self.waited + time.monotonic() - began
-        self.requests.add(verb, resource.plural, str(response.status))
+        self.requests.labels(verb, resource.plural, str(response.status)).inc()
         if response.status >= 400:
             _refuse(_status_of(response), response.status)
         return response

@@ -1,4 +1,11 @@
-"""A local copy of a kind of objects, kept by a list and a watch: a tick looks at the cluster without asking it."""
+"""A local copy of a kind of objects, kept by a list and a watch: a tick looks at the cluster without asking it.
+
+Kopf's indices hold the objects that its handlers watch, and these take no label or field selectors: the operator would
+be sent, and would parse, every pod and event of the cluster. `kubernetes.informer` of the official client has
+selectors, but keeps each object whole as a typed model, knows no groups, and forgets what is gone. Here objects are
+trimmed before they are kept (pods come by the thousand), and the last state of one that is gone is remembered, since
+the record of its run is in it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +16,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from frostline_operator.kubernetes.client.api import Api, ApiError, Resource
+from frostline_operator.runtime.backoff import Backoff
 
 Manifest = dict[str, Any]
 Key = tuple[str, str]
@@ -104,21 +112,19 @@ class Informer:
                 self._set(item)
 
     def _run(self) -> None:
-        pause = 0.5
+        backoff = Backoff(0.5, 30.0)
         while not self._stopped.is_set():
             try:
                 self._follow(self._fetch())
-                pause = 0.5
+                backoff.reset()
             except ApiError as error:
                 if error.status != 410:
                     self.refused = error if error.status in (401, 403, 404) else None
                     log.warning("watching %s: %s", self._resource.plural, error)
-                    self._stopped.wait(pause)
-                    pause = min(30.0, pause * 2)
+                    self._stopped.wait(backoff.next())
             except Exception:
                 log.exception("watching %s", self._resource.plural)
-                self._stopped.wait(pause)
-                pause = min(30.0, pause * 2)
+                self._stopped.wait(backoff.next())
 
     def _fetch(self) -> str:
         items, version = self._api.list(self._resource, self._namespace, self._labels, self._fields)

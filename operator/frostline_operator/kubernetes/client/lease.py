@@ -1,7 +1,9 @@
 """One operator at a time: a coordination.k8s.io Lease that is held before anything is written, and while it is.
 
 Kopf has peering for this, which is not used: operators of one priority freeze each other until a person decides, one
-that was killed is waited for by the clocks of two machines, and it needs custom resources of its own.
+that was killed is waited for by the clocks of two machines, and it needs custom resources of its own. Nor is
+`kubernetes.leaderelection` of the official client: it has no fence on writes. Its holder learns at a renewal that it
+holds the lock no more, while other threads go on writing; here every write asks `check` first.
 
 How it works, as in Kubernetes' own controllers:
 - The holder renews the Lease every fifth of its length. Whoever waits looks at whether the Lease *changes*, by a clock

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from frostline_operator.kubernetes.fleet import ClassUse
-from frostline_operator.runtime.tally import Tally
 
 
 class FleetCollector(Collector):
@@ -37,24 +36,3 @@ class FleetCollector(Collector):
             if found.usable_bytes is not None:
                 usable.add_metric([found.name], float(found.usable_bytes))
         yield from (devices, busy, ours, usable)
-
-
-class TallyCollector(Collector):
-    """A tally as one counter.
-
-    Args:
-        tally: what is counted.
-        name: of the metric, without `_total`.
-        text: what it says.
-        labels: names, in the tally's order.
-    """
-
-    def __init__(self, tally: Tally, name: str, text: str, labels: Sequence[str]) -> None:
-        self._tally, self._name, self._text, self._labels = tally, name, text, tuple(labels)
-
-    def collect(self) -> Iterator[Metric]:
-        """All series."""
-        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
-        for labels, count in sorted(self._tally.counts().items()):
-            family.add_metric(labels, float(count))
-        yield family

@@ -16,11 +16,11 @@ from frostline_operator.engine.state import MemoryClass, Observation, RunState, 
 from frostline_operator.engine.summary import Summary, summarize
 from frostline_operator.kubernetes.client.api import STUDIES, Api, ApiError, Manifest
 from frostline_operator.kubernetes.objects.jobs import StudyRef
-from frostline_operator.kubernetes.scores import Availability
 from frostline_operator.kubernetes.status.conditions import Conditions, study_status, timestamp
 from frostline_operator.kubernetes.status.events import Recorder
 from frostline_operator.kubernetes.status.figures import Progress, StudyFigures, figures, progress
 from frostline_operator.runtime.protocol import Trouble
+from frostline_operator.scores.scores import Availability
 
 _STATUS_SECONDS = 5.0
 """The status is not written more often while only amounts change."""

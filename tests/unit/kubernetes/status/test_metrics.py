@@ -7,19 +7,23 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from kubernetes import client
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from frostline_operator.engine.state import MemoryClass, RunState
 from frostline_operator.engine.summary import summarize
+from frostline_operator.kubernetes.client.api import Api
 from frostline_operator.kubernetes.fleet import ClassUse
 from frostline_operator.kubernetes.health import Health
 from frostline_operator.kubernetes.objects.jobs import StudyRef
 from frostline_operator.kubernetes.status.conditions import Conditions, budget_lines
 from frostline_operator.kubernetes.status.figures import StudyFigures, figures, progress
 from frostline_operator.kubernetes.status.metrics import StudyCollector
-from frostline_operator.kubernetes.status.metrics_operator import FleetCollector, TallyCollector
-from frostline_operator.runtime.tally import Tally
+from frostline_operator.kubernetes.status.metrics_operator import FleetCollector
+from frostline_operator.scores.asking import Asker
+from frostline_operator.scores.prometheus import PrometheusClient
+from frostline_operator.scores.settings import PrometheusSettings
 from tests.unit.engine.world import Trouble, World, study
 
 CLASSES = (MemoryClass("8Gi", 7 * 2**30, 4), MemoryClass("24Gi", 21 * 2**30, 2))
@@ -190,20 +194,16 @@ def test_a_deleted_study_has_no_series_and_a_new_one_of_its_name_replaces_it() -
 
 def whole(studies: Iterable[StudyFigures]) -> str:
     """All that an operator shows."""
-    health, tally = Health(), Tally()
-    tally.add("get", "pods", "200")
+    health, api = Health(), Api(client.ApiClient())
+    api.requests.labels("get", "pods", "200").inc()
     health.ticked(0.1, 0.05)
     health.registry.register(StudyCollector(lambda: studies))
     uses = [ClassUse("8Gi", 2**33, 4, 2, 3), ClassUse("cpu", None, 2, 0, 0)]
     health.registry.register(FleetCollector(lambda: uses))
-    asked = Tally()
-    asked.add("Success")
-    queries = TallyCollector(asked, "frostline_operator_prometheus_queries", "Queries by how they went", ["outcome"])
-    health.registry.register(queries)
-    text = "Requests to the API server"
-    health.registry.register(
-        TallyCollector(tally, "frostline_operator_api_requests", text, ("verb", "resource", "code"))
-    )
+    asker = Asker(PrometheusClient(PrometheusSettings(url="http://127.0.0.1:9")), 300.0, lambda uid: None)
+    asker.queries.labels("Success").inc()
+    health.registry.register(asker.queries)
+    health.registry.register(api.requests)
     return generate_latest(health.registry).decode()
 
 
@@ -216,5 +216,6 @@ def test_devices_and_requests_are_counted() -> None:
     assert ("frostline_memory_class_usable_bytes", (("memory_class", "cpu"),)) not in found
     request = (("code", "200"), ("resource", "pods"), ("verb", "get"))
     assert found[("frostline_operator_api_requests_total", request)] == 1
+    assert found[("frostline_operator_prometheus_queries_total", (("outcome", "Success"),))] == 1
     assert found[("frostline_operator_last_tick_timestamp_seconds", ())] > 1e9
     assert not any(name.endswith("_created") for name, _ in found)

@@ -1,26 +1,26 @@
-"""Where the values of one study come from: its trainers, read directly, or a Prometheus that scrapes them.
+"""The values of one study: the one place that holds them between its trainers and the loop.
 
-It decides nothing: what was seen goes to the loop, which books it (`engine.reconcile`).
+A value's way: a trainer's /metrics is read by the `Scraper`, or by a Prometheus that the `Asker` asks; either hands it
+to the study's `Scores`; each tick takes it from there in a `RunView`, and the loop books it (`engine.reconcile`).
+Nothing is decided here.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from frostline_operator.api.metrics import MetricsSpec
 from frostline_operator.api.quantity import parse_duration
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine.reconcile import INTERVALS, Patience, Sample
 from frostline_operator.engine.state import Run, StudyState
-from frostline_operator.kubernetes.objects.jobs import StudyRef
-from frostline_operator.kubernetes.settings import OperatorSettings
 from frostline_operator.scores.asking import Asker
-from frostline_operator.scores.queries import CustomQuery, Form, Seen, TrainerSeries
-from frostline_operator.scores.scrape import Exposition
-from frostline_operator.scores.watching import Watcher
+from frostline_operator.scores.queries import CustomQuery, Form, Reading, TrainerSeries
+from frostline_operator.scores.scrape import Exposition, Scraper
 
 _SCRAPE_SECONDS = 5.0
 """Between two looks at a trainer, where the study does not say."""
@@ -38,58 +38,108 @@ class Availability:
     message: str
 
 
+@dataclass(frozen=True)
+class ScoredStudy:
+    """Whose values they are, as trainers' labels say it."""
+
+    name: str
+    namespace: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What of the operator's settings tells when values come. All in seconds."""
+
+    interval: float
+    """Between two scrapes by Prometheus, where the study does not say."""
+    linger: float
+    """That a trainer stays up to be read directly."""
+    tick: float
+    """Between two looks at the study."""
+
+
+@dataclass
+class _RunValues:
+    """What is known of one open run."""
+
+    where: str = ""
+    """Host and port of its trainer."""
+    samples: dict[tuple[str, int], Sample] = field(default_factory=dict)
+    """By trial and tokens."""
+    fresh: list[Sample] = field(default_factory=list)
+    """Of these, what no tick has taken yet."""
+    finished: set[str] = field(default_factory=set)
+    """Trials that have their last value."""
+    saved: dict[str, int] = field(default_factory=dict)
+    """Tokens of checkpoints on the way, by trial, that no tick has taken yet."""
+
+    def put(self, samples: Sequence[Sample], finished: Iterable[str]) -> None:
+        self.samples.update({(sample.trial, sample.tokens): sample for sample in samples})
+        self.fresh += samples
+        self.finished.update(finished)
+
+    def clear(self) -> None:
+        """What another source said counts no more."""
+        self.samples.clear()
+        self.fresh.clear()
+        self.finished.clear()
+
+
 class Scores:
     """The values of one study.
 
     Args:
         study: whose.
-        watcher: reads trainers.
+        scraper: reads trainers.
         asker: asks Prometheus, None where the operator knows of none.
-        settings: of the operator.
+        timing: of the operator.
     """
 
-    def __init__(self, study: StudyRef, watcher: Watcher, asker: Asker | None, settings: OperatorSettings) -> None:
-        self._study, self._watcher, self._asker, self._settings = study, watcher, asker, settings
-        self._spec: HPOStudySpec | None = None
+    def __init__(self, study: ScoredStudy, scraper: Scraper, asker: Asker | None, timing: Timing) -> None:
+        self._study, self._scraper, self._asker, self._timing = study, scraper, asker, timing
+        self._metrics: MetricsSpec | None = None
+        """Of the study, as of the last tick."""
         self._form: Form | None = None
         self._asked = False
-        self._new: dict[str, list[Sample]] = {}
-        self._known: dict[str, dict[tuple[str, int], Sample]] = {}
-        self._final: dict[str, set[str]] = {}
+        self._lock = threading.Lock()
+        """Guards what the scraper's and the asker's threads write: the two that follow."""
+        self._runs: dict[str, _RunValues] = {}
+        self._inbox: list[Reading] = []
+        """Of Prometheus: which run a reading is of is told at the next tick."""
         self._open: set[str] = set()
         self._last_source: str | None = None
-        self._where: dict[str, str] = {}
 
     @property
     def from_prometheus(self) -> bool:
         """Whether Prometheus is asked: as the study says, or else wherever there is one."""
-        return self._asker is not None and self._spec is not None and self._spec.metrics.source != "Scrape"
+        return self._asker is not None and self._metrics is not None and self._metrics.source != "Scrape"
 
     @property
     def interval(self) -> float:
         """Seconds between two scrapes of a trainer."""
-        given = None if self._spec is None else self._spec.metrics.interval
+        given = None if self._metrics is None else self._metrics.interval
         if given is not None:
             return parse_duration(given)
-        return self._settings.prometheus.interval_seconds if self.from_prometheus else _SCRAPE_SECONDS
+        return self._timing.interval if self.from_prometheus else _SCRAPE_SECONDS
 
     @property
     def _intervals(self) -> int:
         """Scrapes in which a value has a fair chance to show; one more where it must settle."""
-        own = self._spec is not None and self._spec.metrics.query is not None
+        own = self._metrics is not None and self._metrics.query is not None
         return INTERVALS + 1 if own else INTERVALS
 
     def linger_seconds(self) -> float:
         """How long a trainer stays up for its last values to be seen."""
         if not self.from_prometheus:
-            return self._settings.linger_seconds
+            return self._timing.linger
         return self._intervals * self.interval + DISCOVERY_SECONDS
 
     def patience(self) -> Patience | None:
         """How long values are waited for after a run's end; None where its record counts at once."""
-        if not self.from_prometheus or self._spec is None or self._asker is None:
+        metrics = self._metrics
+        if not self.from_prometheus or metrics is None or self._asker is None:
             return None
-        metrics = self._spec.metrics
         # An operator that has just started gives nothing up before it has asked: Prometheus may have known for long
         seconds = self._fair_seconds(metrics) if self._asked else math.inf
         # A query of one's own that nothing may stand in for may measure something else than the trainer does
@@ -102,7 +152,7 @@ class Scores:
 
     def collect(self, spec: HPOStudySpec, state: StudyState, now: float) -> None:
         """Take in what Prometheus has answered since the last call, and have it asked for what is open now."""
-        self._spec = spec
+        self._metrics = spec.metrics
         uid = self._study.uid
         if self._asker is None:
             return
@@ -111,21 +161,17 @@ class Scores:
             self._last_source, self._open = None, set()
             self._ask_by(None)
             return
-        form = self._form_of(spec)
+        form = self._form_of(spec.metrics)
         self._ask_by(form)
         self._watch_outcomes(state)
         if not self._open:
             self._asker.rest(uid)
             return
-        period = min(_LONGEST_PERIOD, max(_LEAST_PERIOD, self._settings.tick_seconds, self.interval / 4))
+        period = min(_LONGEST_PERIOD, max(_LEAST_PERIOD, self._timing.tick, self.interval / 4))
         oldest = min((run.awaited.since for run in state.awaiting_runs if run.awaited), default=now)
-        self._asker.follow(uid, form, self.interval, period, max(0.0, now - oldest))
+        self._asker.follow(uid, form, self._receive, self.interval, period, max(0.0, now - oldest))
         self._asked = self._asker.asked(uid)  # before its answer is taken, which so is there if this says so
-        by_trial = {(state.trials[i].name, r.rung): r for n in self._open for r in (state.runs[n],) for i in r.trials}
-        for seen in self._asker.take(uid):
-            run = state.runs.get(seen.run) if seen.run else by_trial.get((seen.sample.trial, seen.sample.rung))
-            if run is not None and run.state.open and run.rung == seen.sample.rung:
-                self._keep(run, seen)
+        self._sort(state)
 
     def of(self, run: Run, trials: Sequence[str], where: str) -> Exposition:
         """What a running trainer has shown since the last call; it is let go once its last values are there.
@@ -137,36 +183,77 @@ class Scores:
             trials: names of those it trains.
             where: host and port of its /metrics.
         """
-        self._where[run.name] = where
-        self._watcher.watch(self._study.uid, run.name, where, trials, self.interval)
-        shown = self._watcher.take(self._study.uid, run.name) or Exposition()
-        if self.from_prometheus:
-            finished = frozenset(self._final.get(run.name, ()))
-            shown = Exposition(tuple(self._new.pop(run.name, ())), finished, shown.saved)
+        with self._lock:
+            values = self._runs.setdefault(run.name, _RunValues())
+            values.where = where
+        self._scraper.watch(
+            self._study.uid, run.name, where, trials, self.interval, lambda shown: self._scraped(run.name, shown)
+        )
+        with self._lock:
+            shown = Exposition(tuple(values.fresh), frozenset(values.finished), values.saved)
+            values.fresh, values.saved = [], {}
         if set(trials) <= shown.finished:
-            self._watcher.release(where)
+            self._scraper.release(where)
         return shown
 
     def last_saved(self, run: Run) -> Mapping[str, int]:
         """What a run that has ended had saved on the way, as far as that was not told before."""
-        shown = self._watcher.take(self._study.uid, run.name)
-        return {} if shown is None else shown.saved
+        with self._lock:
+            values = self._runs.get(run.name, _RunValues())
+            saved, values.saved = values.saved, {}
+        return saved
 
     def late(self, run: Run) -> tuple[Sample, ...]:
-        """Everything that Prometheus has shown of a run, in order of tokens."""
-        known = self._known.get(run.name, {})
-        return tuple(known[key] for key in sorted(known, key=lambda key: key[1]))
+        """Everything that was shown of a run, in order of tokens."""
+        with self._lock:
+            samples = dict(self._runs.get(run.name, _RunValues()).samples)
+        return tuple(samples[key] for key in sorted(samples, key=lambda key: key[1]))
 
     def release(self, run: Run) -> None:
         """Let a trainer go whose values are known."""
-        where = self._where.get(run.name)
-        if where is not None:
-            self._watcher.release(where)
+        values = self._runs.get(run.name)
+        if values is not None and values.where:
+            self._scraper.release(values.where)
 
     def forget(self, run: str) -> None:
-        """A run that has ended is watched no more."""
-        self._watcher.forget(self._study.uid, run)
-        self._where.pop(run, None)
+        """A run that has ended is watched no more; what Prometheus shows of it still counts until it is booked."""
+        self._scraper.forget(self._study.uid, run)
+        if not self.from_prometheus:
+            with self._lock:
+                self._runs.pop(run, None)
+
+    def close(self) -> None:
+        """The study is no more."""
+        self._scraper.forget(self._study.uid)
+        if self._asker is not None:
+            self._asker.forget(self._study.uid)
+
+    def _scraped(self, run: str, shown: Exposition) -> None:
+        """From a thread of the scraper's."""
+        with self._lock:
+            values = self._runs.get(run)
+            if values is None:
+                return
+            values.saved.update(shown.saved)
+            if not self.from_prometheus:
+                values.put(shown.samples, shown.finished)
+
+    def _receive(self, readings: Sequence[Reading]) -> None:
+        """From a thread of the asker's."""
+        with self._lock:
+            self._inbox += readings
+
+    def _sort(self, state: StudyState) -> None:
+        """Tell which open run each reading is of; what is of none is dropped."""
+        by_trial = {(state.trials[i].name, r.rung): r for n in self._open for r in (state.runs[n],) for i in r.trials}
+        with self._lock:
+            readings, self._inbox = self._inbox, []
+            for reading in readings:
+                sample = reading.sample
+                run = state.runs.get(reading.run) if reading.run else by_trial.get((sample.trial, sample.rung))
+                if run is not None and run.state.open and run.rung == sample.rung:
+                    last = reading.finished or sample.tokens >= run.tokens
+                    self._runs.setdefault(run.name, _RunValues()).put([sample], [sample.trial] if last else [])
 
     def availability(self, state: StudyState) -> Availability | None:
         """What to say of Prometheus; None where it is not asked, or nothing is known yet.
@@ -174,9 +261,9 @@ class Scores:
         Of a study that is over: where its last values came from.
         """
         patience = self.patience()
-        if self._asker is None or self._spec is None or patience is None:
+        if self._asker is None or self._metrics is None or patience is None:
             return None
-        patience = replace(patience, seconds=self._fair_seconds(self._spec.metrics))
+        patience = replace(patience, seconds=self._fair_seconds(self._metrics))
         self._watch_outcomes(state)
         problem = self._asker.problem(self._study.uid)
         if problem is not None and state.finished is None:
@@ -197,22 +284,20 @@ class Scores:
         return None
 
     def _ask_by(self, form: Form | None) -> None:
-        """What another query said counts no more."""
-        if form != self._form:
-            self._form = form
-            self._new, self._known, self._final = {}, {}, {}
+        """What another query, or another source, said counts no more."""
+        if form == self._form:
+            return
+        self._form = form
+        with self._lock:
+            self._inbox = []
+            for values in self._runs.values():
+                values.clear()
 
-    def _form_of(self, spec: HPOStudySpec) -> Form:
-        study, query = self._study, spec.metrics.query
+    def _form_of(self, metrics: MetricsSpec) -> Form:
+        study, query = self._study, metrics.query
         if query is None:
             return TrainerSeries(study.uid)
         return CustomQuery(query, (("study", study.name), ("study_uid", study.uid), ("namespace", study.namespace)))
-
-    def _keep(self, run: Run, seen: Seen) -> None:
-        self._new.setdefault(run.name, []).append(seen.sample)
-        self._known.setdefault(run.name, {})[(seen.sample.trial, seen.sample.tokens)] = seen.sample
-        if seen.finished or seen.sample.tokens >= run.tokens:
-            self._final.setdefault(run.name, set()).add(seen.sample.trial)
 
     def _watch_outcomes(self, state: StudyState) -> None:
         """Notice which runs are booked, and by what."""
@@ -223,8 +308,8 @@ class Scores:
             sources = {r.source for r in results if r is not None and r.run == name and r.state == "Completed"}
             if sources:
                 self._last_source = "Record" if "Record" in sources else "Prometheus"
-            for kept in (self._new, self._known, self._final, self._where):
-                kept.pop(name, None)
+            with self._lock:
+                self._runs.pop(name, None)
         self._open = now_open
 
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from frostline_operator.engine.reconcile import Decision, Patience
+from frostline_operator.engine.reconcile import Decision, Patience, Sample
 from frostline_operator.engine.state import RunState
 from frostline_operator.engine.transition import book
 from frostline_operator.kubernetes.acceptance import without_prometheus
-from frostline_operator.kubernetes.objects.jobs import StudyRef
-from frostline_operator.kubernetes.scores import DISCOVERY_SECONDS, Scores
 from frostline_operator.kubernetes.settings import OperatorSettings
 from frostline_operator.scores.asking import Asker
 from frostline_operator.scores.prometheus import PrometheusClient
-from frostline_operator.scores.watching import Watcher
+from frostline_operator.scores.queries import Reading
+from frostline_operator.scores.scores import DISCOVERY_SECONDS, ScoredStudy, Scores, Timing
+from frostline_operator.scores.scrape import Exposition, Scraper
 from tests.unit.engine.world import Trouble, World, study
 
 NONE: dict[str, Any] = {}
@@ -38,7 +38,8 @@ def scores(prometheus: dict[str, Any], metrics: dict[str, Any], asked: bool = Tr
     made = settings(prometheus)
     kind = _Asker if asked else Asker
     asker = kind(PrometheusClient(made.prometheus), 300.0, lambda _: None) if prometheus else None
-    found = Scores(StudyRef("n", "s", "uid-1", {}), Watcher(lambda _: None), asker, made)
+    timing = Timing(made.prometheus.interval_seconds, made.linger_seconds, made.tick_seconds)
+    found = Scores(ScoredStudy("s", "n", "uid-1"), Scraper(lambda _: None), asker, timing)
     world = World(study(metrics=metrics))
     world.tick()
     found.collect(world.spec, world.state, world.now)
@@ -110,3 +111,53 @@ def test_what_is_said_follows_where_the_last_values_came_from() -> None:
     end_one_by("Prometheus")
     said = found.availability(world.state)
     assert said is not None and (said.status, said.reason) == (True, "Prometheus")
+
+
+def test_a_reading_is_shown_once_to_a_run_that_runs_and_all_of_them_to_one_that_has_ended() -> None:
+    world = World(study())
+    found = scores(ONE, {})
+    world.tick()
+    found.collect(world.spec, world.state, world.now)
+    run = world.state.active_runs[0]
+    trials = [world.state.trials[index].name for index in run.trials]
+    first = Reading(run.name, Sample(trials[0], run.rung, 10, 2.0))
+    last = Reading(run.name, Sample(trials[0], run.rung, run.tokens, 1.0))
+    found._receive([first, Reading("of-another-study", Sample("x", 0, 10, 0.0)), last])
+    found.collect(world.spec, world.state, world.now)
+    shown = found.of(run, trials, "127.0.0.1:9")
+    assert shown.samples == (first.sample, last.sample) and shown.finished == {trials[0]}
+    assert found.of(run, trials, "127.0.0.1:9").samples == ()
+    found.forget(run.name)
+    assert found.late(run) == (first.sample, last.sample)
+    found.collect(study(metrics={"source": "Scrape"}), world.state, world.now)
+    assert found.late(run) == (), "what another source said counts no more"
+
+
+def test_a_reading_that_names_no_run_is_of_the_run_that_trains_its_trial_at_its_rung() -> None:
+    world = World(study())
+    found = scores(ONE, {"query": {"objective": "x"}})
+    world.tick()
+    spec = study(metrics={"query": {"objective": "x"}})
+    found.collect(spec, world.state, world.now)
+    run = world.state.active_runs[0]
+    trial = world.state.trials[run.trials[0]].name
+    found._receive(
+        [Reading(None, Sample(trial, run.rung, 10, 2.0)), Reading(None, Sample(trial, run.rung + 1, 10, 9.0))]
+    )
+    found.collect(spec, world.state, world.now)
+    assert [sample.objective for sample in found.late(run)] == [2.0]
+
+
+def test_what_is_saved_on_the_way_is_read_directly_and_told_once() -> None:
+    world = World(study())
+    found = scores(ONE, {})
+    world.tick()
+    found.collect(world.spec, world.state, world.now)
+    run = world.state.active_runs[0]
+    trials = [world.state.trials[index].name for index in run.trials]
+    found.of(run, trials, "127.0.0.1:9")
+    sample = Sample(trials[0], run.rung, 10, 5.0)
+    found._scraped(run.name, Exposition((sample,), frozenset(trials), {trials[0]: 100}))
+    shown = found.of(run, trials, "127.0.0.1:9")
+    assert shown.saved == {trials[0]: 100} and shown.samples == (), "values come through Prometheus only"
+    assert found.last_saved(run) == {}
