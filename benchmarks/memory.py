@@ -109,7 +109,7 @@ def run_for_real(spec: Any, shape: Any, z: int, case: Case, device: str) -> Any:
     from frostline_trainer.checkpoints.store import Store
     from frostline_trainer.models.build import build_network
     from frostline_trainer.profile.simulate import ShapeSource, run_spec
-    from frostline_trainer.training.loop import advance, evaluate
+    from frostline_trainer.training.loop import evaluate, train_step
     from frostline_trainer.training.pack import assemble
 
     run = run_spec(spec, z, case.batch, case.trials)
@@ -120,7 +120,7 @@ def run_for_real(spec: Any, shape: Any, z: int, case: Case, device: str) -> Any:
 
     def work() -> None:
         for step in range(2):
-            advance(pack, step, pack.members)
+            train_step(pack, step, pack.members)
             if step == 0:
                 evaluate(pack, pack.members, lambda: False)
 

@@ -25,9 +25,10 @@ import torch
 
 from frostline_trainer.checkpoints.store import Store
 from frostline_trainer.contract import ProfileSpec, RunSpec
-from frostline_trainer.device.limit import memory_limit, on_device
+from frostline_trainer.device.emulation import memory_limit
+from frostline_trainer.device.placement import placed
 from frostline_trainer.profile.costs import profile
-from frostline_trainer.training.loop import advance
+from frostline_trainer.training.loop import train_step
 from frostline_trainer.training.pack import Pack, build_pack
 from frostline_trainer.training.prefix_cache import PrefixCache
 
@@ -104,7 +105,7 @@ def seconds(pack: Pack, count: int, steps: int) -> float:
         torch.cuda.synchronize()
     began = time.perf_counter()
     for step in range(steps):
-        advance(pack, step, members)
+        train_step(pack, step, members)
     if pack.device.type == "cuda":
         torch.cuda.synchronize()
     return (time.perf_counter() - began) / steps
@@ -119,8 +120,8 @@ def peak_bytes(pack: Pack, count: int) -> int:
         seconds(part, count, 1)
         return torch.cuda.max_memory_allocated() - others
     with memory_limit(None) as tracker:
-        on_device(*part.tensors())
-        advance(part, 0, part.members)
+        placed(*part.tensors())
+        train_step(part, 0, part.members)
         return tracker.peak
 
 

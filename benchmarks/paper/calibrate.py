@@ -20,11 +20,12 @@ from benchmarks.paper.cases import Case
 from benchmarks.paper.grid import Leg, build, chain, run_spec
 from frostline_trainer.contract import ModelProfile
 from frostline_trainer.data.open import data_shape
-from frostline_trainer.device.limit import memory_limit, on_device
+from frostline_trainer.device.emulation import memory_limit
+from frostline_trainer.device.placement import placed
 from frostline_trainer.models.cut import run_prefix
 from frostline_trainer.profile.costs import profile, sample
 from frostline_trainer.profile.memory import memory_profile
-from frostline_trainer.training.loop import advance
+from frostline_trainer.training.loop import train_step
 from frostline_trainer.training.objective import training_loss
 from frostline_trainer.training.pack import Pack
 
@@ -89,7 +90,7 @@ def _seconds(pack: Pack, steps: int) -> float:
         torch.cuda.synchronize()
     began = clock()
     for step in range(steps):
-        advance(pack, step, pack.members)
+        train_step(pack, step, pack.members)
     if cuda:
         torch.cuda.synchronize()
     return (clock() - began) / steps
@@ -117,9 +118,9 @@ def memory(case: Case) -> list[Memory]:
         with tempfile.TemporaryDirectory() as folder:
             pack = build(case, run_spec(case, Leg(z, case.tokens), range(trials), 0, folder))
             with memory_limit(None) as tracker:
-                on_device(*pack.tensors())
+                placed(*pack.tensors())
                 for step in range(2):
-                    advance(pack, step, pack.members)
+                    train_step(pack, step, pack.members)
                 measured = tracker.peak
         predicted = None if foretold is None else foretold.peak_allocated(z, trials=trials)
         found.append(Memory(z, trials, predicted, measured))

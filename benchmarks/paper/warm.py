@@ -19,7 +19,7 @@ from frostline_trainer.contract import OptimizerSpec, RunSpec, ScheduleSpec, Tra
 from frostline_trainer.data.open import open_data
 from frostline_trainer.data.order import BatchOrder
 from frostline_trainer.models.weights import estimate_statistics, has_batch_norm
-from frostline_trainer.training.loop import advance
+from frostline_trainer.training.loop import train_step
 from frostline_trainer.training.pack import STATISTICS_BATCHES, STATISTICS_SAMPLES, Pack
 
 FIRST_GUESS = {"name": "AdamW", "lr": 1e-3, "weight_decay": 0.01}
@@ -41,7 +41,7 @@ def warm_weights(case: Case) -> dict[str, Tensor]:
         trial = spec.trials[0].model_copy(update={"training": training})
         pack = build(case, spec.model_copy(update={"trials": [trial]}))
         for step in range(pack.last_step):
-            advance(pack, step, pack.members)
+            train_step(pack, step, pack.members)
         return {name: tensor.detach().clone() for name, tensor in pack.members[0].suffix.state().items()}
 
 
@@ -57,7 +57,7 @@ def warm_pack(case: Case, spec: RunSpec, weights: dict[str, Tensor]) -> Pack:
             parameter.copy_(weights[names[id(parameter)]])
     if has_batch_norm(pack.prefix):
         order = BatchOrder(source.train_samples, STATISTICS_SAMPLES, spec.seed)
-        batches = [source.train(order.members(i), i)[0] for i in range(min(STATISTICS_BATCHES, order.batches))]
+        batches = [source.training(order.members(i), i)[0] for i in range(min(STATISTICS_BATCHES, order.batches))]
         estimate_statistics(pack.prefix, batches)
     return pack
 

@@ -35,7 +35,7 @@ from frostline_trainer.checkpoints.store import Store
 from frostline_trainer.contract import RunSpec, TrialSpec
 from frostline_trainer.data.open import open_data
 from frostline_trainer.models.build import build_network
-from frostline_trainer.training.loop import advance, evaluate
+from frostline_trainer.training.loop import evaluate, train_step
 from frostline_trainer.training.pack import Pack, assemble
 
 TOKENS = 49_152
@@ -94,7 +94,7 @@ class RealSession:
         self._packs[configuration] = pack
         (member,) = pack.members
         while member.step * pack.step_tokens < until:
-            advance(pack, member.step, pack.members)
+            train_step(pack, member.step, pack.members)
             if member.step % 64 == 0 and time.monotonic() >= self._until:
                 raise BudgetSpent
         loss = evaluate(pack, pack.members, lambda: False)[member]["loss"]

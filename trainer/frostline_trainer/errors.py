@@ -1,4 +1,4 @@
-"""The two ways a run can fail that the operator acts upon."""
+"""What is the study's own fault."""
 
 from __future__ import annotations
 
@@ -9,7 +9,3 @@ class StudyFault(Exception):  # noqa: N818 - it is the study that is at fault; t
     The message names the field at fault and what would put it right, because it is what the person who wrote the
     study reads in its status.
     """
-
-
-class OutOfMemory(Exception):  # noqa: N818
-    """The run holds more bytes than its device, or its `memory_limit`, allows. Exit 42: retried with fewer layers."""

@@ -17,7 +17,7 @@ import torch
 from frostline_trainer.checkpoints.store import Store, write_atomically
 from frostline_trainer.contract import LAYERS_ENV, RUN_ENV, ExitCode, Reason, RunResult, RunSpec, TrialResult
 from frostline_trainer.device.memory import DeviceMemory
-from frostline_trainer.errors import OutOfMemory, StudyFault
+from frostline_trainer.errors import StudyFault
 from frostline_trainer.logs import log
 from frostline_trainer.reporting.metrics import MetricsServer, RunMetrics
 from frostline_trainer.reporting.result import write_result
@@ -154,7 +154,7 @@ def evaluate_run(
     except StudyFault as fault:
         code, message = ExitCode.STUDY_FAULT, str(fault)
         trials = _all(spec, "Fault")
-    except (OutOfMemory, torch.OutOfMemoryError, MemoryError) as error:
+    except (torch.OutOfMemoryError, MemoryError) as error:
         code = ExitCode.OUT_OF_MEMORY
         message = f"out of memory with {spec.layers} trainable layers and {len(spec.trials)} trials in the run: {error}"
         trials = _all(spec, "OutOfMemory")

@@ -138,7 +138,7 @@ def test_the_cache_keeps_its_bounds_and_what_it_was_given(tmp_path: Path) -> Non
     for tensor, hit in zip(tensors, hits, strict=True):
         if hit is not None:
             assert torch.equal(hit[0], tensor) and hit[0].dtype == tensor.dtype
-    assert hits[0] is not None and hits[1] is not None and cache.hits >= 2
+    assert hits[0] is not None and hits[1] is not None
     cache.close()
     assert list(tmp_path.iterdir()) == []
 

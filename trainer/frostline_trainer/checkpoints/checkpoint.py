@@ -17,6 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from frostline_trainer.checkpoints.store import Store
+from frostline_trainer.device.placement import host_memory
 from frostline_trainer.errors import StudyFault
 
 FORMAT = 1
@@ -40,10 +41,11 @@ class Checkpoint:
 
 def save_checkpoint(store: Store, folder: str, checkpoint: Checkpoint) -> None:
     """Write a checkpoint into a folder of the store, in place of the one that is there, which stays if that fails."""
-    files = {
-        f"weights-{checkpoint.step}.safetensors": _serialise(checkpoint.weights),
-        f"optimizer-{checkpoint.step}.safetensors": _serialise(checkpoint.optimizer),
-    }
+    with host_memory():
+        files = {
+            f"weights-{checkpoint.step}.safetensors": _serialise(checkpoint.weights),
+            f"optimizer-{checkpoint.step}.safetensors": _serialise(checkpoint.optimizer),
+        }
     before = store.list(folder)
     try:
         for name, content in files.items():
@@ -81,7 +83,8 @@ def load_checkpoint(store: Store, folder: str) -> Checkpoint:
     while True:
         reads += 1
         try:
-            return _load(store, folder)
+            with host_memory():
+                return _load(store, folder)
         except (FileNotFoundError, SafetensorError, ValueError, KeyError) as error:
             if reads == _READS:
                 raise StudyFault(

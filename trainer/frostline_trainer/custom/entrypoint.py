@@ -6,6 +6,7 @@ hyperparameters, which layers to train, how many tokens (samples) to go, and whe
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 import random
@@ -34,7 +35,7 @@ from frostline_trainer.contract import (
     checkpoint_folder,
 )
 from frostline_trainer.custom.turns import Turns
-from frostline_trainer.device.limit import no_longer_on_host, on_device, on_host
+from frostline_trainer.device.placement import host_memory, to_device
 from frostline_trainer.errors import StudyFault
 from frostline_trainer.logs import log
 from frostline_trainer.models.cut import ChainNetwork, Suffix
@@ -79,6 +80,7 @@ class Trial:
         self._written: int | None = None
         place.metrics.update(self.name, tokens=self._seen)
         self._objective: float | None = None
+        self._until_freeze = contextlib.ExitStack()
 
     def freeze(
         self, model: nn.Module | Sequence[nn.Module], statistics: Iterable[Tensor] = ()
@@ -100,9 +102,8 @@ class Trial:
             StudyFault: there are fewer units than layers to train, or the model cannot be cut.
         """
         network = chain(model)
-        whole = network.module().to(self.device)
-        on_device(whole)
-        no_longer_on_host()
+        whole = to_device(network.module(), self.device)
+        self._until_freeze.close()
         estimate_statistics(whole, [batch.to(self.device) for batch in statistics])
         split = network.split(self.layers)
         self._suffix = split.suffixes[0]
@@ -163,6 +164,12 @@ class Trial:
         """The run has been asked to stop: report the tokens seen and return; a checkpoint is written for you."""
         return self._place.stopped()
 
+    def _call(self, entrypoint: Callable[[Trial], None]) -> None:
+        """Call the entrypoint; until it calls `freeze`, what it makes (data, its model) is in host memory."""
+        with self._until_freeze as stack:
+            stack.enter_context(host_memory())
+            entrypoint(self)
+
     def _was_over(self) -> bool:
         """Whether an attempt that was killed at its very end, before anybody had its result, has left it."""
         objective = None if self._saved is None else self._saved.extra.get("objective")
@@ -190,12 +197,11 @@ class Trial:
         folder = checkpoint_folder(self.name, self._run.rung, self._run.run)
         if self._written == self._seen:
             return folder
-        with on_host():
-            state = optimizer_state(self._optimizer, suffix.trainable()) if self._optimizer else {}
-            # Nobody here counts steps; tokens tell its files from those of the one before as well
-            extra = {"objective": self._objective}
-            checkpoint = Checkpoint(self.layers, self._seen, self._seen, suffix.state(), state, extra)
-            save_checkpoint(self._place.store, folder, checkpoint)
+        state = optimizer_state(self._optimizer, suffix.trainable()) if self._optimizer else {}
+        # Nobody here counts steps; tokens tell its files from those of the one before as well
+        extra = {"objective": self._objective}
+        checkpoint = Checkpoint(self.layers, self._seen, self._seen, suffix.state(), state, extra)
+        save_checkpoint(self._place.store, folder, checkpoint)
         self._written = self._seen
         return folder
 
@@ -237,8 +243,7 @@ def run_custom(
             return trial._result("Completed")
         seed_everything(spec.seed)
         try:
-            with on_host():  # until it calls `freeze`: data and model are made before
-                function(trial)
+            trial._call(function)
         except _Diverged:
             return trial._result("Diverged")
         except (StudyFault, torch.OutOfMemoryError, MemoryError):

@@ -7,6 +7,8 @@ are swapped with the turn, so each trial sees the random numbers that it would s
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import random
 import threading
 from collections.abc import Callable, Sequence
@@ -15,8 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from frostline_trainer.device.limit import carried
 from frostline_trainer.models.cut import run_prefix
 
 Result = TypeVar("Result")
@@ -45,13 +47,16 @@ class Turns:
             self._here.number, self._here.calls = 0, 0
             return [functions[0]()]
         results: dict[int, Result] = {}
-        watched = carried()
+        # Whatever watches over tensors here (a memory limit, a profile) watches over those of the threads as well.
+        modes = _get_current_dispatch_mode_stack()
 
         def work(number: int) -> None:
             self._here.number, self._here.calls = number, 0
             try:
                 self._wait()
-                with watched():
+                with contextlib.ExitStack() as stack:
+                    for mode in modes:
+                        stack.enter_context(mode)
                     results[number] = functions[number]()
             except _Abandoned:
                 pass
@@ -60,7 +65,10 @@ class Turns:
             finally:
                 self._leave()
 
-        threads = [threading.Thread(target=work, args=(i,), name=f"trial-{i}") for i in range(self._count)]
+        threads = [
+            threading.Thread(target=contextvars.copy_context().run, args=(work, i), name=f"trial-{i}")
+            for i in range(self._count)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -122,16 +122,16 @@ class FolderSource(Source):
         self._mean = torch.tensor(FOLDER_MEAN).view(3, 1, 1)
         self._std = torch.tensor(FOLDER_STD).view(3, 1, 1)
 
-    def train(self, indices: Tensor, position: int) -> Pair:
-        """See `Source.train`."""
+    def training(self, indices: Tensor, position: int) -> Pair:
+        """See `Source.training`."""
         images, indexes = self._parts[0]
         x, y = self._decode(images, [indexes[i] for i in indices.tolist()])
         if self.augmented:
             x = _augment(x, torch.Generator().manual_seed(derive(self._seed, "augment", position)))
         return x, y
 
-    def valid(self, start: int, stop: int) -> Pair:
-        """See `Source.valid`."""
+    def validation(self, start: int, stop: int) -> Pair:
+        """See `Source.validation`."""
         images, indexes = self._parts[1]
         return self._decode(images, indexes[start:stop])
 

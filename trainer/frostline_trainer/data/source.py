@@ -28,11 +28,11 @@ class Source(abc.ABC):
     """Reading takes time (decoding files), so that it pays to read ahead."""
 
     @abc.abstractmethod
-    def train(self, indices: Tensor, position: int) -> Pair:
+    def training(self, indices: Tensor, position: int) -> Pair:
         """Training samples; `position` seeds augmentation where there is any."""
 
     @abc.abstractmethod
-    def valid(self, start: int, stop: int) -> Pair:
+    def validation(self, start: int, stop: int) -> Pair:
         """Held-out samples `start` to `stop`, never augmented."""
 
 
@@ -61,8 +61,8 @@ class ArraySource(Source):
         self._train, self._valid = train, valid
         self._transform, self._augment, self._seed = transform, augment, seed
 
-    def train(self, indices: Tensor, position: int) -> Pair:
-        """See `Source.train`."""
+    def training(self, indices: Tensor, position: int) -> Pair:
+        """See `Source.training`."""
         x, y = self._train[0][indices], self._train[1][indices]
         if self._transform:
             x = self._transform(x)
@@ -70,7 +70,7 @@ class ArraySource(Source):
             x = self._augment(x, torch.Generator().manual_seed(derive(self._seed, "augment", position)))
         return x, y
 
-    def valid(self, start: int, stop: int) -> Pair:
-        """See `Source.valid`."""
+    def validation(self, start: int, stop: int) -> Pair:
+        """See `Source.validation`."""
         x = self._valid[0][start:stop]
         return (self._transform(x) if self._transform else x), self._valid[1][start:stop]

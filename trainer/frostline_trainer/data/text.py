@@ -39,12 +39,12 @@ class TextSource(Source):
                     f"{length} + 1; lower sequenceLength, raise data.validationFraction or give more text"
                 )
 
-    def train(self, indices: Tensor, position: int) -> Pair:
-        """See `Source.train`."""
+    def training(self, indices: Tensor, position: int) -> Pair:
+        """See `Source.training`."""
         return self._windows(self._train, indices)
 
-    def valid(self, start: int, stop: int) -> Pair:
-        """See `Source.valid`."""
+    def validation(self, start: int, stop: int) -> Pair:
+        """See `Source.validation`."""
         return self._windows(self._valid, torch.arange(start, stop))
 
     def _windows(self, tokens: Tensor, indices: Tensor) -> Pair:

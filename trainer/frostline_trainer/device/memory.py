@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from frostline_trainer.device.limit import memory_limit, on_device
+from frostline_trainer.device.emulation import memory_limit
+from frostline_trainer.device.placement import placed
 
 
 class DeviceMemory:
@@ -40,7 +41,7 @@ class DeviceMemory:
             yield
             return
         with memory_limit(self._limit) as tracker:
-            on_device(*holding)
+            placed(*holding)
             try:
                 yield
             finally:

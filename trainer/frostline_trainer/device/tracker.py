@@ -3,7 +3,7 @@
 A `TorchDispatchMode` sees every operator's outputs, those of the backward pass and of the optimizer included. Each new
 storage gets a weak reference, whose callback is the release: so the record has the order in which a caching allocator
 would see the same requests, and the peak needs no sampling. It works alike on real tensors (a limit on a CPU, see
-`limit`) and on fake ones that have a size and no data (see `simulate`).
+`emulation`) and on fake ones that have a size and no data (see `simulate`).
 
 What a kernel allocates inside itself and frees before it returns is invisible here; `cuda` adds the large ones.
 """

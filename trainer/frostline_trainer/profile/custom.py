@@ -13,18 +13,19 @@ import contextlib
 import gc
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
-from unittest import mock
 
 import torch
 from torch import Tensor
 
 from frostline_trainer.contract import MemoryProfile, ProfileSpec
-from frostline_trainer.device.limit import counting, on_device
+from frostline_trainer.device.emulation import counting
+from frostline_trainer.device.placement import placed
 from frostline_trainer.device.tracker import MemoryTracker
 from frostline_trainer.logs import log
 from frostline_trainer.profile.fit import Simulate, Simulation, fit
 from frostline_trainer.profile.pretend import content_free
 from frostline_trainer.profile.probe import MOST_OPERATORS, ProbeTrial, attempt
+from frostline_trainer.profile.replaced import replaced
 from frostline_trainer.profile.semantics import cuda_semantics, kernel_temporaries
 
 Device = Literal["cuda", "cpu"]
@@ -156,8 +157,8 @@ def _moves_count() -> Iterator[None]:
     def to(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         moved = move(tensor, *args, **kwargs)
         if moved is tensor and any(isinstance(a, torch.device) for a in (*args, *kwargs.values())):
-            on_device(moved)
+            placed(moved)
         return moved
 
-    with mock.patch.object(Tensor, "to", to):
+    with replaced(Tensor, "to", to):
         yield

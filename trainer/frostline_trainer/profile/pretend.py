@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
-from frostline_trainer.profile.eight_bit import build_for_simulation
 from frostline_trainer.profile.hollow import Hollow
+from frostline_trainer.profile.replaced import replaced
 from frostline_trainer.profile.semantics import plain_masks
-from frostline_trainer.training import member
 
 
 @contextlib.contextmanager
@@ -29,12 +27,11 @@ def content_free(most_operators: int | None = None) -> Iterator[Hollow]:
 
     with (
         torch.random.fork_rng(devices=[]),
-        mock.patch.object(member, "build_optimizer", build_for_simulation),
         # It draws again until no value is out of bounds, which of values that do not exist is never said.
-        mock.patch.object(nn.init, "_no_grad_trunc_normal_", lambda tensor, *args, **kwargs: tensor),
-        mock.patch.object(Tensor, "__deepcopy__", _deepcopy),
-        mock.patch.object(Tensor, "tolist", _tolist),
-        mock.patch.object(torch.amp.GradScaler, "_maybe_opt_step", step),
+        replaced(nn.init, "_no_grad_trunc_normal_", lambda tensor, *args, **kwargs: tensor),
+        replaced(Tensor, "__deepcopy__", _deepcopy),
+        replaced(Tensor, "tolist", _tolist),
+        replaced(torch.amp.GradScaler, "_maybe_opt_step", step),
         plain_masks(),
         Hollow(most_operators) as hollow,
     ):

@@ -18,7 +18,6 @@ from frostline_trainer.checkpoints.store import Store
 from frostline_trainer.contract import ModelProfile, ProfileSpec, Reason, RunSpec, TrialResult, TrialSpec
 from frostline_trainer.custom.entrypoint import Place, Trial, chain, load_entrypoint, raised, seed_everything
 from frostline_trainer.custom.turns import Turns
-from frostline_trainer.device.limit import on_host
 from frostline_trainer.errors import StudyFault
 from frostline_trainer.logs import log
 from frostline_trainer.models.cut import Suffix
@@ -137,8 +136,7 @@ def attempt(
         probe.flops, probe.live = flops, live
         seed_everything(0)
         try:
-            with on_host():
-                function(probe)
+            probe._call(function)
         except Enough:
             pass
         except (StudyFault, torch.OutOfMemoryError, MemoryError):

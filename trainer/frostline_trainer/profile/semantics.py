@@ -12,10 +12,11 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
-from unittest import mock
 
 import torch
 from torch.nn import functional
+
+from frostline_trainer.profile.replaced import replaced
 
 aten = torch.ops.aten
 
@@ -121,7 +122,7 @@ def plain_masks() -> Iterator[None]:
     except ImportError:
         yield
         return
-    with mock.patch.object(masking_utils, "find_packed_sequence_indices", lambda *args, **kwargs: None):
+    with replaced(masking_utils, "find_packed_sequence_indices", lambda *args, **kwargs: None):
         yield
 
 
@@ -144,7 +145,7 @@ def _foreach_everywhere(module: str) -> Iterator[None]:
     if not hasattr(namespace, "_get_foreach_kernels_supported_devices"):
         yield
         return
-    with mock.patch.object(namespace, "_get_foreach_kernels_supported_devices", lambda: ["cpu", "cuda"]):
+    with replaced(namespace, "_get_foreach_kernels_supported_devices", lambda: ["cpu", "cuda"]):
         yield
 
 

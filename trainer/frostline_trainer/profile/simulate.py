@@ -1,6 +1,6 @@
 """A training run on tensors that have a size and no content.
 
-It is the trainer's own run: the same cut, pack, step, optimizer and evaluation (`pack.assemble`, `loop.advance`,
+It is the trainer's own run: the same cut, pack, step, optimizer and evaluation (`pack.assemble`, `loop.train_step`,
 `loop.evaluate`), so a change there changes the prediction by itself. Only three things are stand-ins: the weights and
 the data are hollow tensors, whoever asks for a number (a loss, a step count) is told 1 (`hollow`), and operators keep
 what CUDA's kernels keep (`semantics`).
@@ -20,16 +20,18 @@ from frostline_trainer.checkpoints.store import Store
 from frostline_trainer.contract import ModelSpec, ProfileSpec, RunSpec, TrialSpec
 from frostline_trainer.data.shape import DataShape
 from frostline_trainer.data.source import Pair, Source
-from frostline_trainer.device.limit import counting, on_device, on_host
+from frostline_trainer.device.emulation import counting
+from frostline_trainer.device.placement import host_memory, placed
 from frostline_trainer.device.tracker import CUDA_GRANULE, MemoryTracker, rounded
 from frostline_trainer.errors import StudyFault
 from frostline_trainer.hub import local_folder
 from frostline_trainer.models.build import build_network
 from frostline_trainer.models.cut import Network
+from frostline_trainer.profile.eight_bit import build_for_simulation
 from frostline_trainer.profile.fit import Simulation
 from frostline_trainer.profile.pretend import content_free
 from frostline_trainer.profile.semantics import cuda_semantics, kernel_temporaries
-from frostline_trainer.training.loop import advance, evaluate
+from frostline_trainer.training.loop import evaluate, train_step
 from frostline_trainer.training.pack import Pack, assemble
 
 STEPS = 2
@@ -46,11 +48,11 @@ class ShapeSource(Source):
         self.train_samples = 4 * batch
         self.valid_samples = batch
 
-    def train(self, indices: Tensor, position: int) -> Pair:
+    def training(self, indices: Tensor, position: int) -> Pair:
         """As many samples as asked for."""
         return self._samples(indices.numel())
 
-    def valid(self, start: int, stop: int) -> Pair:
+    def validation(self, start: int, stop: int) -> Pair:
         """As many samples as asked for."""
         return self._samples(stop - start)
 
@@ -87,7 +89,7 @@ def simulate(
     run = run_spec(spec, z, batch, trials)
     tracker = MemoryTracker(granule=granule, temporaries=kernel_temporaries if device == "cuda" else None)
     with content_free(), counting(tracker):
-        with on_host():
+        with host_memory():
             network = build_network(without_weights(spec.model), shape, 0)
             source = ShapeSource(shape, batch)
         # The optimizers' defaults look at the parameters, so CUDA's ways begin before the pack is put together.
@@ -95,7 +97,7 @@ def simulate(
             pack = _assemble(run, source, network, device)
             del network
             for step in range(STEPS):
-                advance(pack, step, pack.members)
+                train_step(pack, step, pack.members)
                 if step == 0:
                     evaluate(pack, pack.members, lambda: False)
             trial_bytes = _held_between_steps(pack, granule)
@@ -105,10 +107,10 @@ def simulate(
 def _assemble(run: RunSpec, source: Source, network: Network, device: Literal["cuda", "cpu"]) -> Pack:
     """The pack as the run makes it. On a CPU a limit holds from the first step on (`run.evaluate_run`)."""
     if device == "cuda":
-        return assemble(run, torch.device("cpu"), Store(""), source, network)
-    with on_host():
-        pack = assemble(run, torch.device("cpu"), Store(""), source, network)
-    on_device(*pack.tensors())
+        return assemble(run, torch.device("cpu"), Store(""), source, network, build_for_simulation)
+    with host_memory():
+        pack = assemble(run, torch.device("cpu"), Store(""), source, network, build_for_simulation)
+    placed(*pack.tensors())
     return pack
 
 
@@ -166,7 +168,7 @@ _NOT_CONFIG = {"architectures", "transformers_version", "torch_dtype", "dtype", 
 
 def layers_of(spec: ProfileSpec, shape: DataShape) -> tuple[int, bool]:
     """L, and whether the network has convolutions."""
-    with content_free(), counting(MemoryTracker(record=False)), on_host():
+    with content_free(), counting(MemoryTracker(record=False)), host_memory():
         network = build_network(without_weights(spec.model), shape, 0)
         convolutional = any(isinstance(m, nn.modules.conv._ConvNd) for m in network.module().modules())
         return network.layers, convolutional

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from frostline_trainer.contract import TrainingSpec
 from frostline_trainer.data.order import BatchOrder
 from frostline_trainer.data.source import Pair, Source
-from frostline_trainer.device.limit import on_device, on_host
+from frostline_trainer.device.placement import host_memory, to_device
 from frostline_trainer.models.cut import run_prefix
 from frostline_trainer.training.precision import autocast
 from frostline_trainer.training.prefix_cache import PrefixCache
@@ -55,8 +55,8 @@ class Batches:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead") if ahead else None
         self._next: tuple[int, Future[Pair]] | None = None
 
-    def train(self, position: int) -> Pair:
-        """The micro-batch at this position of the endless sequence of batches."""
+    def training(self, position: int) -> Pair:
+        """Features and targets of the micro-batch at this position of the endless sequence of batches."""
         batch = self._order.batch_at(position)
         key = ("train", batch)
         cached = self._cache.get(key, self._device) if self._caches else None
@@ -65,14 +65,14 @@ class Batches:
         keep = self._caches and self._order.comes_again(position, self._end)
         return self._features(key, self._read(position), keep)
 
-    def valid(self, number: int) -> Pair:
-        """A validation batch; every evaluation asks for the same ones."""
+    def validation(self, number: int) -> Pair:
+        """Features and targets of a validation batch; every evaluation asks for the same ones."""
         key = ("valid", number)
         cached = self._cache.get(key, self._device) if self._prefix is not None else None
         if cached is not None:
             return cached
-        with on_host():
-            pair = self._source.valid(*self.held_out[number])
+        with host_memory():
+            pair = self._source.validation(*self.held_out[number])
         return self._features(key, pair, keep=self._prefix is not None and self._evaluations > 1)
 
     def close(self) -> None:
@@ -96,19 +96,18 @@ class Batches:
         return ready
 
     def _load(self, position: int) -> Pair:
-        with on_host():
-            x, y = self._source.train(self._order.members(self._order.batch_at(position)), position)
+        with host_memory():
+            x, y = self._source.training(self._order.members(self._order.batch_at(position)), position)
         return (x.pin_memory(), y.pin_memory()) if self._device.type == "cuda" else (x, y)
 
     def _features(self, key: tuple[str, int], pair: Pair, keep: bool) -> Pair:
-        x, y = (tensor.to(self._device, non_blocking=True) for tensor in pair)
-        on_device(x, y)
+        x, y = (to_device(tensor, self._device) for tensor in pair)
         if self._prefix is None:
             return x, y
         began = time.perf_counter()
         features = self._run(x)
         if keep:
-            with on_host():
+            with host_memory():
                 self._cache.put(key, features, y, time.perf_counter() - began)
         return features, y
 

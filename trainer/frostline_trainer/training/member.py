@@ -1,4 +1,4 @@
-"""One trial of a pack: suffix, optimizer, schedule, and what it has seen. Nothing here knows of the other trials."""
+"""One trial of a pack: suffix, optimizer, schedule and progress. Nothing here knows of the other trials."""
 
 from __future__ import annotations
 
@@ -12,26 +12,39 @@ from torch import Tensor, nn
 from frostline_trainer.checkpoints.checkpoint import Checkpoint, copy_into
 from frostline_trainer.contract import Reason, TrialSpec
 from frostline_trainer.models.cut import Suffix
-from frostline_trainer.seeds import derive
-from frostline_trainer.training.objective import training_loss
-from frostline_trainer.training.optim import build_optimizer, load_optimizer_state, optimizer_state, set_learning_rate
-from frostline_trainer.training.precision import autocast
+from frostline_trainer.training.optim import (
+    OptimizerBuilder,
+    build_optimizer,
+    load_optimizer_state,
+    optimizer_state,
+    set_learning_rate,
+)
 from frostline_trainer.training.schedule import learning_rate_share
 
 
 class Member:
     """A trial in training.
 
-    Everything random in it is seeded by (study's seed, step, micro-batch), so its result is the same whatever other
-    trials do in the same process.
+    Args:
+        spec: its part of the run.
+        suffix: its trainable layers, on the device.
+        device: where it trains.
+        horizon: tokens (samples) at which the learning rate's schedule ends.
+        step_tokens: tokens (samples) per optimizer step.
+        build: makes the optimizer.
     """
 
     def __init__(
-        self, spec: TrialSpec, suffix: Suffix, device: torch.device, seed: int, horizon: int, step_tokens: int
+        self,
+        spec: TrialSpec,
+        suffix: Suffix,
+        device: torch.device,
+        horizon: int,
+        step_tokens: int,
+        build: OptimizerBuilder = build_optimizer,
     ):
         self.spec = spec
         self.suffix = suffix
-        self.device = device
         self.step = 0
         """Optimizer steps done, those of earlier rungs included."""
         self.reason: Reason | None = None
@@ -41,59 +54,45 @@ class Member:
         """Whether, at full z, input and output embeddings have become separate."""
         self.saved_step: int | None = None
         """Step of the checkpoint that this run wrote of it last."""
-        self._seed, self._horizon, self._step_tokens = seed, horizon, step_tokens
+        self._horizon, self._step_tokens = horizon, step_tokens
         training = spec.training
         if training.dropout is not None:
             set_dropout(suffix, training.dropout)
         if training.activation_checkpointing:
             suffix.checkpoint_activations()
         self._parameters = suffix.trainable()
-        self._optimizer = build_optimizer(training.optimizer, self._parameters.values())
-        self._scaler = torch.amp.GradScaler(device.type) if training.precision == "fp16" else None
+        self.optimizer = build(training.optimizer, self._parameters.values())
+        self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "fp16")
+        """Of the loss with fp16; otherwise it hands everything through."""
         self._loss = torch.zeros((), device=device)
         self._losses = 0
         suffix.train()
 
     # --- a step -------------------------------------------------------------------------------------------------------
 
-    def train(self, features: Tensor, targets: Tensor, micro: int) -> None:
-        """Forward and backward pass of one micro-batch; on the last one of a step, the update too.
-
-        Nothing here waits for the device.
-        """
+    def update(self) -> None:
+        """Update the weights from the gradients of a step's micro-batches, and clear the gradients."""
         training = self.spec.training
-        torch.manual_seed(derive(self._seed, "dropout", self.step, micro))
-        with autocast(self.device, training.precision):
-            loss = training_loss(self.suffix(features), targets, training.label_smoothing)
-        if training.accumulation > 1:
-            loss = loss / training.accumulation
-        (self._scaler.scale(loss) if self._scaler else loss).backward()  # type: ignore[no-untyped-call]
-        self._loss += loss.detach()
-        if micro == training.accumulation - 1:
-            self._update()
-
-    def _update(self) -> None:
-        training = self.spec.training
-        seen = (self.step + 1) * self._step_tokens
-        share = learning_rate_share(training.schedule, seen, self._horizon)
-        set_learning_rate(self._optimizer, training.optimizer.lr * share)
+        tokens = (self.step + 1) * self._step_tokens
+        share = learning_rate_share(training.schedule, tokens, self._horizon)
+        set_learning_rate(self.optimizer, training.optimizer.lr * share)
         if training.gradient_clipping is not None:
-            if self._scaler:
-                self._scaler.unscale_(self._optimizer)
+            self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self._parameters.values(), training.gradient_clipping)
-        if self._scaler:
-            self._scaler.step(self._optimizer)
-            self._scaler.update()
-        else:
-            self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self._losses += 1
+
+    def add_loss(self, loss: Tensor) -> None:
+        """Count a micro-batch's share of a step's loss towards `recent_loss`, on the device."""
+        self._loss += loss
 
     def recent_loss(self) -> float:
         """Mean training loss since this was last asked (NaN where nothing was trained); waits for the device.
 
-        One loss that is not finite makes the mean not finite, so no divergence goes unseen between two questions.
+        One loss that is not finite makes the mean not finite, so no divergence is missed between two questions.
         """
         mean = float(self._loss) / self._losses if self._losses else math.nan
         self._loss.zero_()
@@ -105,9 +104,9 @@ class Member:
     def checkpoint(self, layers: int, tokens: int) -> Checkpoint:
         """All that is needed to go on, weights of the suffix only."""
         extra: dict[str, Any] = {"untied": self.untied}
-        if self._scaler:
-            extra["scaler"] = self._scaler.state_dict()
-        state = optimizer_state(self._optimizer, self._parameters)
+        if self.scaler.is_enabled():
+            extra["scaler"] = self.scaler.state_dict()
+        state = optimizer_state(self.optimizer, self._parameters)
         return Checkpoint(layers, self.step, tokens, self.suffix.state(), state, extra)
 
     def resume(self, saved: Checkpoint, folder: str) -> None:
@@ -117,20 +116,20 @@ class Member:
             StudyFault: the checkpoint is of another model or of more layers.
         """
         copy_into(self.suffix.state(), saved.weights, folder)
-        load_optimizer_state(self._optimizer, self._parameters, saved.optimizer)
-        if self._scaler and "scaler" in saved.extra:
-            self._scaler.load_state_dict(saved.extra["scaler"])
+        load_optimizer_state(self.optimizer, self._parameters, saved.optimizer)
+        if self.scaler.is_enabled() and "scaler" in saved.extra:
+            self.scaler.load_state_dict(saved.extra["scaler"])
         self.step = saved.step
 
     def held(self) -> Iterator[Tensor]:
         """Tensors of its own besides the suffix: optimizer state."""
-        for state in self._optimizer.state.values():
+        for state in self.optimizer.state.values():
             yield from (value for value in state.values() if isinstance(value, Tensor))
 
     def release(self) -> None:
         """Free weights and optimizer state: this trial is over."""
-        self._optimizer.zero_grad(set_to_none=True)
-        self._optimizer.state.clear()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.state.clear()
         for parameter in self._parameters.values():
             parameter.data = parameter.data.new_empty(0)
 

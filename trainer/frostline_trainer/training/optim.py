@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from torch.optim import Optimizer
 
 from frostline_trainer.contract import OptimizerSpec
 from frostline_trainer.errors import StudyFault
+
+OptimizerBuilder = Callable[[OptimizerSpec, Iterable[nn.Parameter]], Optimizer]
 
 
 def build_optimizer(spec: OptimizerSpec, parameters: Iterable[nn.Parameter]) -> Optimizer:

@@ -15,7 +15,7 @@ from frostline_trainer.contract import Precision, RunSpec, TrainingSpec
 from frostline_trainer.data.open import open_data
 from frostline_trainer.data.order import BatchOrder
 from frostline_trainer.data.source import Source
-from frostline_trainer.device.limit import on_device, on_host
+from frostline_trainer.device.placement import host_memory, placed, to_device
 from frostline_trainer.errors import StudyFault
 from frostline_trainer.models.build import build_network
 from frostline_trainer.models.cut import Network
@@ -23,6 +23,7 @@ from frostline_trainer.models.weights import estimate_statistics, has_batch_norm
 from frostline_trainer.training.batches import Batches
 from frostline_trainer.training.member import Member
 from frostline_trainer.training.objective import METRICS
+from frostline_trainer.training.optim import OptimizerBuilder, build_optimizer
 from frostline_trainer.training.prefix_cache import PrefixCache
 
 EVALUATIONS = 4
@@ -52,9 +53,18 @@ class Pack:
     """Validation passes of each trial."""
 
     @property
+    def first_step(self) -> int:
+        """Optimizer steps that the trial which is furthest behind has done."""
+        return min(member.step for member in self.members)
+
+    @property
     def last_step(self) -> int:
         """Optimizer steps after which a trial has seen the rung's tokens: whole steps, rounded up."""
         return whole_steps(self.spec.tokens, self.step_tokens)
+
+    def standing_at(self, step: int) -> list[Member]:
+        """Trials that go on and have done so many optimizer steps."""
+        return [member for member in self.members if member.reason is None and member.step == step]
 
     def tokens(self, step: int) -> int:
         """Tokens seen after so many steps, in the contract's words: at the rung's last step, the rung's tokens."""
@@ -77,16 +87,23 @@ def build_pack(spec: RunSpec, device: torch.device, store: Store) -> Pack:
         StudyFault: anything in the study that cannot work.
     """
     training = _agreed(spec)
-    with on_host():
+    with host_memory():
         source = open_data(spec.data, training, spec.seed)
         network = build_network(spec.model, source.shape, spec.seed)
     return assemble(spec, device, store, source, network)
 
 
-def assemble(spec: RunSpec, device: torch.device, store: Store, source: Source, network: Network) -> Pack:
+def assemble(
+    spec: RunSpec,
+    device: torch.device,
+    store: Store,
+    source: Source,
+    network: Network,
+    optimizer: OptimizerBuilder = build_optimizer,
+) -> Pack:
     """The pack of a network that is built, and of data that is open: cut, moved to the device, resumed.
 
-    Whoever wants to know what a run takes, without data and without weights, hands in stand-ins for both
+    Whoever wants to know what a run takes, without data, weights and GPU, hands in stand-ins for all three
     (`frostline_trainer.profile.simulate`).
 
     Raises:
@@ -99,28 +116,23 @@ def assemble(spec: RunSpec, device: torch.device, store: Store, source: Source, 
     whole = network.module()
     estimating = not spec.model.pretrained and has_batch_norm(whole)
     if estimating:
-        whole.to(device)
-        on_device(whole)
+        to_device(whole, device)
         estimate_statistics(whole, _statistics_batches(source, spec.seed, device))
-    with on_host():
-        saved = {t.name: load_checkpoint(store, t.parent.path) for t in spec.trials if t.parent is not None}
+    saved = {t.name: load_checkpoint(store, t.parent.path) for t in spec.trials if t.parent is not None}
     untied = [t.name in saved and _was_untied(saved[t.name], network.layers) for t in spec.trials]
     layers = network.layers
-    with contextlib.nullcontext() if estimating else on_host():
+    with contextlib.nullcontext() if estimating else host_memory():
         split = network.split(spec.layers, len(spec.trials), untied=untied)
-        prefix = split.prefix
-        if prefix is not None:
-            prefix.to(device, torch.bfloat16 if training.prefix_precision == "bf16" else None)
-    on_device(prefix)
+        half = training.prefix_precision == "bf16"
+        prefix = to_device(split.prefix, device, torch.bfloat16 if half else None)
     members = []
     for trial, suffix, apart in zip(spec.trials, split.suffixes, untied, strict=True):
-        suffix.to(device)
-        on_device(suffix)
-        member = Member(trial, suffix, device, spec.seed, spec.horizon, step_tokens)
+        to_device(suffix, device)
+        member = Member(trial, suffix, device, spec.horizon, step_tokens, optimizer)
         member.untied = apart
         if trial.parent is not None:
             member.resume(saved.pop(trial.name), trial.parent.path)
-            on_device(*member.checkpoint(spec.layers, 0).optimizer.values())
+            placed(*member.held())
         members.append(member)
     last = whole_steps(spec.tokens, step_tokens)
     trained = (last - min(member.step for member in members)) * step_tokens
@@ -199,4 +211,4 @@ def _was_untied(saved: Checkpoint, layers: int) -> bool:
 def _statistics_batches(source: Source, seed: int, device: torch.device) -> list[Tensor]:
     order = BatchOrder(source.train_samples, STATISTICS_SAMPLES, seed)
     count = min(STATISTICS_BATCHES, order.batches)
-    return [source.train(order.members(i), i)[0].to(device) for i in range(count)]
+    return [source.training(order.members(i), i)[0].to(device) for i in range(count)]

@@ -42,8 +42,6 @@ class PrefixCache:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._compute_seconds = 0.0
         self._computed = 0
-        self.hits = 0
-        self.misses = 0
 
     def __contains__(self, key: Key) -> bool:
         return key in self._entries
@@ -55,9 +53,7 @@ class PrefixCache:
             self._read(key, entry.content) if entry and isinstance(entry.content, Path) else entry and entry.content
         )
         if entry is None or content is None:
-            self.misses += 1
             return None
-        self.hits += 1
         features = torch.from_numpy(content).view(entry.dtype).view(entry.shape)
         return features.to(device, non_blocking=True), entry.targets.to(device, non_blocking=True)
 

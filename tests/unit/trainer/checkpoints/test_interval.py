@@ -25,15 +25,15 @@ from tests.unit.trainer.conftest import Killed, evaluate, run_spec, saved, trial
 
 def killed(spec: RunSpec, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """Train until after so many steps, and leave what is in the store then."""
-    advance = loop.advance
+    train_step = loop.train_step
 
-    def advance_or_die(pack: Any, step: int, active: Any) -> None:
+    def train_or_die(pack: Any, step: int, trials: Any) -> None:
         if step >= after:
             raise Killed
-        advance(pack, step, active)
+        train_step(pack, step, trials)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "advance", advance_or_die)
+        patch.setattr(loop, "train_step", train_or_die)
         with pytest.raises(Killed):
             evaluate(spec)
 

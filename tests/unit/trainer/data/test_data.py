@@ -26,7 +26,7 @@ def spec(kind: str, **fields: Any) -> DataSpec:
 def test_targets_of_text_are_the_next_tokens(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("abcdefghijklmnopqrstuvwxyz" * 40)
     source = open_data(spec("Text", path=str(tmp_path / "a.txt")), TRAINING, 0)
-    x, y = source.train(torch.tensor([0, 3]), 0)
+    x, y = source.training(torch.tensor([0, 3]), 0)
     assert bytes(x[0].tolist()) == b"abcdefghijklmnop" and bytes(y[0].tolist()) == b"bcdefghijklmnopq"
     assert torch.equal(x[:, 1:], y[:, :-1])
     assert source.shape.classes == 256 and source.shape.tokens_per_sample == 16
@@ -35,9 +35,9 @@ def test_targets_of_text_are_the_next_tokens(tmp_path: Path) -> None:
 def test_the_held_out_text_is_not_trained_on(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"t" * 900 + b"v" * 100)
     source = open_data(spec("Text", path=str(tmp_path / "a.txt")), TRAINING, 0)
-    x, y = source.train(torch.arange(source.train_samples), 0)
+    x, y = source.training(torch.arange(source.train_samples), 0)
     assert set(x.flatten().tolist()) | set(y.flatten().tolist()) == {ord("t")}
-    assert set(source.valid(0, source.valid_samples)[0].flatten().tolist()) == {ord("v")}
+    assert set(source.validation(0, source.valid_samples)[0].flatten().tolist()) == {ord("v")}
 
 
 def test_a_folder_of_text_reads_alike_on_every_machine(tmp_path: Path) -> None:
@@ -47,12 +47,12 @@ def test_a_folder_of_text_reads_alike_on_every_machine(tmp_path: Path) -> None:
     source = open_data(spec("Text", path=str(tmp_path)), TRAINING, 0)
     again = open_data(spec("Text", path=str(tmp_path)), TRAINING, 1)
     everything = torch.arange(source.train_samples)
-    assert torch.equal(source.train(everything, 0)[0], again.train(everything, 0)[0])
+    assert torch.equal(source.training(everything, 0)[0], again.training(everything, 0)[0])
 
 
 def test_python_docs_are_english_text() -> None:
     source = open_data(spec("Text", builtin="python-docs"), TRAINING, 0)
-    text = bytes(source.train(torch.arange(1000), 0)[0].flatten().tolist()).decode(errors="ignore")
+    text = bytes(source.training(torch.arange(1000), 0)[0].flatten().tolist()).decode(errors="ignore")
     assert source.train_samples > 10_000 and text.count(" the ") > 50
 
 
@@ -63,8 +63,8 @@ def test_a_datasets_folder_uses_its_column_and_its_own_split(tmp_path: Path) -> 
         tmp_path / "d"
     )
     source = open_data(spec("Text", path=str(tmp_path / "d"), text_column="body"), TRAINING, 0)
-    assert set(source.train(torch.arange(source.train_samples), 0)[0].flatten().tolist()) == {ord("x")}
-    assert set(source.valid(0, source.valid_samples)[0].flatten().tolist()) == {ord("y")}
+    assert set(source.training(torch.arange(source.train_samples), 0)[0].flatten().tolist()) == {ord("x")}
+    assert set(source.validation(0, source.valid_samples)[0].flatten().tolist()) == {ord("y")}
     with pytest.raises(StudyFault, match=r"data.textColumn: no column 'text'; there are body"):
         open_data(spec("Text", path=str(tmp_path / "d")), TRAINING, 0)
 
@@ -80,7 +80,7 @@ def test_a_tokenizer_comes_from_a_local_folder(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("hello world " * 200)
     source = open_data(spec("Text", path=str(tmp_path / "a.txt"), tokenizer=str(tmp_path / "tok")), TRAINING, 0)
     assert source.shape.classes == 3
-    assert source.train(torch.tensor([0]), 0)[0][0, :4].tolist() == [1, 2, 1, 2]
+    assert source.training(torch.tensor([0]), 0)[0][0, :4].tolist() == [1, 2, 1, 2]
 
 
 def test_tables_are_standardised_with_training_statistics_only(tmp_path: Path) -> None:
@@ -88,9 +88,9 @@ def test_tables_are_standardised_with_training_statistics_only(tmp_path: Path) -
     x, y = generator.normal(5, 3, (200, 4)).astype(np.float32), np.arange(200) % 2
     np.savez(tmp_path / "t.npz", x=x, y=y, x_valid=x[:50] + 100, y_valid=y[:50])
     source = open_data(spec("Table", path=str(tmp_path / "t.npz")), TRAINING, 0)
-    train = source.train(torch.arange(200), 0)[0]
+    train = source.training(torch.arange(200), 0)[0]
     assert train.mean(0).abs().max() < 1e-5 and (train.std(0, correction=0) - 1).abs().max() < 1e-5
-    assert source.valid(0, 50)[0].mean() > 20
+    assert source.validation(0, 50)[0].mean() > 20
 
 
 def test_a_csv_may_have_words_missing_values_and_named_classes(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_csv_may_have_words_missing_values_and_named_classes(tmp_path: Path) -
     source = open_data(spec("Table", path=str(tmp_path / "t.csv"), target_column="bought"), TRAINING, 0)
     assert source.shape.input == (4,) and source.shape.classes == 2
     assert source.train_samples == 36 and source.valid_samples == 4
-    assert torch.isfinite(source.train(torch.arange(36), 0)[0]).all()
+    assert torch.isfinite(source.training(torch.arange(36), 0)[0]).all()
 
 
 def test_built_in_data_is_what_scikit_learn_loads() -> None:
@@ -114,7 +114,7 @@ def test_built_in_data_is_what_scikit_learn_loads() -> None:
 
 def test_digits_become_normalised_images_of_three_channels() -> None:
     source = open_data(spec("Images", builtin="digits", image_size=16), TRAINING, 0)
-    x, y = source.train(torch.arange(64), 0)
+    x, y = source.training(torch.arange(64), 0)
     assert x.shape == (64, 3, 16, 16) and torch.equal(x[:, 0], x[:, 2]) and y.max() < 10
     assert abs(float(x.mean())) < 0.2
 
@@ -122,8 +122,8 @@ def test_digits_become_normalised_images_of_three_channels() -> None:
 def test_training_and_held_out_samples_do_not_overlap() -> None:
     source = open_data(spec("Images", builtin="digits", validation_fraction=0.3), TRAINING, 0)
     assert source.train_samples + source.valid_samples == 1797
-    train = {row.numpy().tobytes() for row in source.train(torch.arange(source.train_samples), 0)[0]}
-    held = [row.numpy().tobytes() for row in source.valid(0, source.valid_samples)[0]]
+    train = {row.numpy().tobytes() for row in source.training(torch.arange(source.train_samples), 0)[0]}
+    held = [row.numpy().tobytes() for row in source.validation(0, source.valid_samples)[0]]
     assert sum(row in train for row in held) <= 2  # the data set itself repeats next to nothing
 
 
@@ -131,9 +131,9 @@ def test_augmentation_depends_on_seed_and_position_only() -> None:
     source = open_data(spec("Images", builtin="digits", image_size=16, augment=True), TRAINING, 0)
     rows = torch.arange(8)
     assert source.augmented
-    assert torch.equal(source.train(rows, 5)[0], source.train(rows, 5)[0])
-    assert not torch.equal(source.train(rows, 5)[0], source.train(rows, 6)[0])
-    assert torch.equal(source.valid(0, 8)[0], source.valid(0, 8)[0])
+    assert torch.equal(source.training(rows, 5)[0], source.training(rows, 5)[0])
+    assert not torch.equal(source.training(rows, 5)[0], source.training(rows, 6)[0])
+    assert torch.equal(source.validation(0, 8)[0], source.validation(0, 8)[0])
 
 
 def test_an_image_folder_is_decoded_to_the_size_asked_for(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_an_image_folder_is_decoded_to_the_size_asked_for(tmp_path: Path) -> Non
         for i in range(6):
             Image.new("RGB", (20 + i, 30), (colour, 0, 0)).save(tmp_path / label / f"{i}.png")
     source = open_data(spec("Images", path=str(tmp_path), image_size=16), TRAINING, 0)
-    x, y = source.train(torch.arange(source.train_samples), 0)
+    x, y = source.training(torch.arange(source.train_samples), 0)
     assert x.shape[1:] == (3, 16, 16) and source.shape.classes == 2
     assert all((image[0].mean() > 0) == (label == 0) for image, label in zip(x, y, strict=True))
 
@@ -162,7 +162,7 @@ def test_a_torchvision_data_set_is_read_from_disk(tmp_path: Path) -> None:
         patch.setattr("torchvision.datasets.cifar.check_integrity", lambda *a: True)
         source = open_data(spec("Images", path=str(tmp_path), torchvision="CIFAR10"), TRAINING, 0)
     assert source.train_samples == 20 and source.valid_samples == 4
-    assert source.train(torch.arange(2), 0)[0].shape == (2, 3, 32, 32)
+    assert source.training(torch.arange(2), 0)[0].shape == (2, 3, 32, 32)
 
 
 def test_the_shape_of_text_is_known_without_reading_it() -> None:

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from frostline_trainer.device.limit import memory_limit, on_device, on_host
 from frostline_trainer.device.tracker import MemoryTracker
 
 KIB = 1024
@@ -119,45 +118,6 @@ def test_the_record_and_the_count_agree() -> None:
             y = (x @ x.t()).softmax(-1)
             del x, y
     assert tracker.trace.peak() == tracker.peak
-
-
-def test_beyond_its_limit_a_run_is_out_of_memory_as_on_a_card() -> None:
-    with pytest.raises(torch.OutOfMemoryError, match="limit of 8192"), memory_limit(8192):
-        kept = [torch.empty(512) for _ in range(10)]
-        del kept
-    # The books are in order afterwards: the same limit holds the same work again.
-    with memory_limit(8192) as tracker:
-        for _ in range(10):
-            torch.empty(512)
-        assert tracker.peak == 2048
-
-
-def test_host_memory_counts_only_once_it_is_moved_to_the_device() -> None:
-    with memory_limit(None) as tracker:
-        with on_host():
-            net = nn.Linear(128, 16)
-            with on_host():
-                torch.empty(1000)
-            batch = torch.zeros(256)
-        assert tracker.live == 0
-        on_device(net, None)
-        assert tracker.live == 128 * 16 * 4 + 512
-        on_device(net, batch)
-        assert tracker.live == 128 * 16 * 4 + 512 + 1024
-        del net, batch
-        assert tracker.live == 0
-
-
-def test_of_a_slice_of_host_data_only_the_slice_moves_to_the_device() -> None:
-    data = torch.zeros(1000, 128)
-    with memory_limit(None) as tracker:
-        on_device(data[:2])
-        assert tracker.live == 1024
-
-
-def test_without_a_tracker_saying_where_things_are_does_nothing() -> None:
-    with on_host():
-        on_device(torch.zeros(3))
 
 
 def test_a_large_number_of_tensors_leaves_nothing_behind() -> None:

@@ -13,7 +13,8 @@ from torch import nn
 from frostline_trainer.checkpoints.store import Store
 from frostline_trainer.contract import ProfileSpec
 from frostline_trainer.data.shape import DataShape
-from frostline_trainer.device.limit import memory_limit, on_device
+from frostline_trainer.device.emulation import memory_limit
+from frostline_trainer.device.placement import placed
 from frostline_trainer.device.tracker import MemoryTracker
 from frostline_trainer.errors import StudyFault
 from frostline_trainer.models.build import build_network
@@ -21,7 +22,7 @@ from frostline_trainer.profile.fit import Simulation
 from frostline_trainer.profile.memory import exact_largest_layers, memory_hash, memory_profile
 from frostline_trainer.profile.semantics import cuda_semantics
 from frostline_trainer.profile.simulate import ShapeSource, run_spec, simulate
-from frostline_trainer.training.loop import advance, evaluate
+from frostline_trainer.training.loop import evaluate, train_step
 from frostline_trainer.training.pack import assemble
 
 TEXT = DataShape("Text", (32,), 256)
@@ -42,9 +43,9 @@ def really(spec: ProfileSpec, shape: DataShape, z: int, batch: int, trials: int)
     run = run_spec(spec, z, batch, trials)
     pack = assemble(run, torch.device("cpu"), Store(""), ShapeSource(shape, batch), build_network(spec.model, shape, 0))
     with memory_limit(None) as tracker:
-        on_device(*pack.tensors())
+        placed(*pack.tensors())
         for step in range(2):
-            advance(pack, step, pack.members)
+            train_step(pack, step, pack.members)
             if step == 0:
                 evaluate(pack, pack.members, lambda: False)
     return tracker.peak

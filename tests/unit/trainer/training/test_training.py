@@ -87,7 +87,7 @@ def test_thawing_keeps_optimizer_state_and_starts_new_layers_fresh(name: str, tm
     pack = build_pack(spec, torch.device("cpu"), Store(str(tmp_path)))
     member = pack.members[0]
     known = load_file(next((tmp_path / "a/rung-0-run").glob("optimizer-*")))
-    loaded = {n: t for n, t in optimizer_state(member._optimizer, member.suffix.trainable()).items() if n in known}
+    loaded = {n: t for n, t in optimizer_state(member.optimizer, member.suffix.trainable()).items() if n in known}
     assert loaded.keys() == known.keys() and all(torch.equal(loaded[n], known[n]) for n in known)
     assert all(name.startswith("units.3.") for name in known)
     train(pack, Store(str(tmp_path)), RunMetrics(spec, 3), lambda: False)
