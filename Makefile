@@ -14,7 +14,7 @@ export OMP_NUM_THREADS = 1
 PARALLEL := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long check generate dashboards format bench bench-paper bench-peers images cluster cluster-down clean
+.PHONY: help demo test test-long check generate dashboards format bench bench-paper bench-peers images cluster cluster-down try try-env try-down clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -91,6 +91,15 @@ images: ## Build the images of operator and trainer (IMAGE_PREFIX, TAG, BUILDER,
 
 cluster: $(STAMP) ## Start a whole real Kubernetes on this machine (Linux, root, Go; minutes to build the first time)
 	PYTHONPATH=tests/cluster $(BIN)/python -m frostcluster up
+
+try: $(STAMP) ## Start a cluster with Frostline installed by its chart, and say what to type next (as make cluster)
+	PYTHONPATH=.:tests/cluster $(BIN)/python -m tests.e2e.trying try
+
+try-env:
+	@PYTHONPATH=tests/cluster $(BIN)/python -m frostcluster env --name try
+
+try-down: ## Remove what make try started
+	PYTHONPATH=tests/cluster $(BIN)/python -m frostcluster down --name try
 
 cluster-down: $(STAMP) ## Stop it and clean up after it
 	PYTHONPATH=tests/cluster $(BIN)/python -m frostcluster down
