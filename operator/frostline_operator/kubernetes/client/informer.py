@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections
 import logging
 import threading
+import time
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -23,6 +24,8 @@ Key = tuple[str, str]
 
 log = logging.getLogger(__name__)
 
+_SHORT_SECONDS = 1.0
+"""A watch that ends sooner, having told nothing, is no good one: the next one waits."""
 _REMEMBERED = 2000
 """Objects that are gone of which the last state is kept."""
 
@@ -115,13 +118,14 @@ class Informer:
         backoff = Backoff(0.5, 30.0)
         while not self._stopped.is_set():
             try:
-                self._follow(self._fetch())
-                backoff.reset()
+                self._follow(self._fetch(), backoff)
             except ApiError as error:
-                if error.status != 410:
-                    self.refused = error if error.status in (401, 403, 404) else None
-                    log.warning("watching %s: %s", self._resource.plural, error)
-                    self._stopped.wait(backoff.next())
+                expired, first = error.status == 410, backoff.failures == 0
+                self.refused = error if error.status in (401, 403, 404) else None
+                pause = backoff.next()
+                if not (expired and first):  # a version expires now and then: the first time it is listed again at once
+                    log.warning("watching %s: %s; trying again in %.1f s", self._resource.plural, error, pause)
+                    self._stopped.wait(pause)
             except Exception:
                 log.exception("watching %s", self._resource.plural)
                 self._stopped.wait(backoff.next())
@@ -141,16 +145,22 @@ class Informer:
             self._changed(self._index(old))
         return version
 
-    def _follow(self, version: str) -> None:
+    def _follow(self, version: str, backoff: Backoff) -> None:
         while not self._stopped.is_set():
+            began = time.monotonic()
             events = self._api.watch(self._resource, self._namespace, version, self._labels, self._fields)
             for event in events:
+                backoff.reset()
                 item = event["object"]
                 version = item["metadata"]["resourceVersion"]
                 if event["type"] != "BOOKMARK":
                     self._take(event["type"], item)
                 if self._stopped.is_set():
                     return
+            if time.monotonic() - began >= _SHORT_SECONDS:
+                backoff.reset()
+            else:
+                self._stopped.wait(backoff.next())
 
     def _take(self, kind: str, item: Manifest) -> None:
         with self._lock:

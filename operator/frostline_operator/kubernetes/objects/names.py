@@ -11,7 +11,7 @@ STUDY_UID = f"{GROUP}/study-uid"
 RUN = f"{GROUP}/run"
 RUNG = f"{GROUP}/rung"
 COMPONENT = f"{GROUP}/component"
-"""trainer, profile, cleanup, journal or trial."""
+"""trainer, profile, cleanup, journal, trial, or run: the document of a run that is too large for its environment."""
 BOOKED = f"{GROUP}/booked"
 """On Jobs whose end is in the study's journal: nobody needs them any more but people who read logs."""
 MANAGED_BY = ("app.kubernetes.io/managed-by", "frostline")
