@@ -1,4 +1,5 @@
-"""A trial's result never depends on whom it was packed with: bit for bit, in objective, weights and optimizer state."""
+"""The loop: a trial's result never depends on whom it was packed with, bit for bit, in objective, weights and optimizer
+state."""
 
 from __future__ import annotations
 
@@ -7,12 +8,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from frostline_trainer.contract import TrialResult
-from frostline_trainer.errors import StudyFault
+from frostline_trainer.training.loop import evaluation_steps
 from tests.unit.trainer.conftest import FAMILIES, evaluate, run_spec, saved, trial
 
 FAMILY = pytest.mark.parametrize("family", list(FAMILIES))
@@ -97,39 +97,11 @@ def test_members_may_start_at_different_tokens(family: str, tmp_path: Path) -> N
 
 
 @FAMILY
-@pytest.mark.parametrize("where", [{"cacheBytes": 10**9}, {"cacheDiskBytes": 10**9}, {"cacheBytes": 40_000}])
-def test_the_cache_never_changes_a_result(family: str, where: dict[str, int], tmp_path: Path) -> None:
-    data = {**FAMILIES[family]["data"], "validationLimit": 64}
-    if family == "CausalLM":  # a short text, so that epochs repeat within a few steps
-        (tmp_path / "text").write_text("the quick brown fox jumps over the lazy dog. " * 30)
-        data = {"kind": "Text", "path": str(tmp_path / "text")}
-    if family == "Vision":
-        generator = np.random.default_rng(0)
-        np.savez(tmp_path / "x.npz", x=generator.random((50, 8, 8)), y=np.arange(50) % 3)
-        data = {"kind": "Images", "path": str(tmp_path / "x.npz")}
-    steps = 90 if family == "MLP" else 20
-    pair = [trial(family, "a", **A), trial(family, "b", **B)]
-    plain = evaluate(run_spec(family, pair, 2, steps, tmp_path / "plain", data=data))
-    cached = evaluate(run_spec(family, pair, 2, steps, tmp_path / "cached", data=data, **where))
-    for name in ("a", "b"):
-        assert_same((tmp_path / "plain", plain[name]), (tmp_path / "cached", cached[name]))
-
-
-@FAMILY
 def test_the_same_run_twice_is_the_same_to_the_bit(family: str, tmp_path: Path) -> None:
     pair = [trial(family, "a", **A)]
     results = [evaluate(run_spec(family, pair, 2, 4, tmp_path / str(i)))["a"] for i in range(2)]
     torch.rand(3)  # whatever else draws random numbers in between
     assert_same((tmp_path / "0", results[0]), (tmp_path / "1", results[1]))
-
-
-@pytest.mark.parametrize(
-    ("field", "value"), [("batchSize", 8), ("accumulation", 2), ("sequenceLength", 16), ("precision", "bf16")]
-)
-def test_trials_that_cannot_share_batches_are_refused(field: str, value: object, tmp_path: Path) -> None:
-    pair = [trial("CausalLM", "a"), trial("CausalLM", "b", **{field: value})]
-    with pytest.raises(StudyFault, match=r"must agree on .*different runs"):
-        evaluate(run_spec("CausalLM", pair, 2, 2, tmp_path))
 
 
 def test_accumulation_makes_one_step_of_several_micro_batches(tmp_path: Path) -> None:
@@ -138,3 +110,41 @@ def test_accumulation_makes_one_step_of_several_micro_batches(tmp_path: Path) ->
     result = evaluate(spec)["a"]
     state = json.loads((tmp_path / "a/rung-0-run/state.json").read_text())
     assert state["step"] == 2 and result.tokens == 4 * 128
+
+
+def test_evaluations_are_spread_evenly_and_end_at_the_rungs_end() -> None:
+    assert evaluation_steps(0, 40, 4) == {10, 20, 30, 40}
+    assert evaluation_steps(10, 13, 4) == {11, 12, 13}
+    assert evaluation_steps(5, 5, 4) == {5}
+    assert max(evaluation_steps(3, 100, 7)) == 100
+
+
+def test_the_rungs_tokens_are_reported_to_the_token(tmp_path: Path) -> None:
+    """128 tokens make a step; a rung of 300 ends after three whole steps and says 300."""
+    spec = run_spec("CausalLM", [trial("CausalLM", "a")], 1, 1, tmp_path).model_copy(update={"tokens": 300})
+    result = evaluate(spec)["a"]
+    assert result.tokens == 300
+    assert json.loads((tmp_path / "a/rung-0-run/state.json").read_text())["step"] == 3
+
+
+@pytest.mark.parametrize(("family", "z", "better"), [("CausalLM", 3, 4.5), ("Vision", 1, 1.9), ("MLP", 2, 0.3)])
+def test_training_learns(family: str, z: int, better: float, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"optimizer": {"lr": 0.01}, "schedule": {"name": "Constant"}, "dropout": 0.0}
+    more: dict[str, Any] = {}
+    if family == "Vision":
+        settings["optimizer"]["lr"] = 0.003
+        more = {
+            "model": {"family": "Vision", "name": "resnet18"},
+            "data": {"kind": "Images", "builtin": "digits", "imageSize": 32, "validationLimit": 64},
+        }
+    result = evaluate(run_spec(family, [trial(family, "a", **settings)], z, 50, tmp_path, **more))["a"]
+    assert result.objective is not None and result.objective < better
+
+
+def test_dropout_masks_follow_seed_and_step_not_what_was_drawn_before(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    one = evaluate(run_spec("MLP", [trial("MLP", "a", dropout=0.5)], 2, 3, tmp_path / "1"))["a"]
+    torch.manual_seed(2)
+    two = evaluate(run_spec("MLP", [trial("MLP", "a", dropout=0.5)], 2, 3, tmp_path / "2"))["a"]
+    none = evaluate(run_spec("MLP", [trial("MLP", "a", dropout=0.0)], 2, 3, tmp_path / "3"))["a"]
+    assert one.objective == two.objective != none.objective
