@@ -209,12 +209,12 @@ def accuracy(device: str, only: str | None) -> None:
                 row["simulated"], row["measured"] = simulation.trace.peak(1), measured_on_cpu(spec, shape, z, case)
             else:
                 assert profile is not None
-                found = replay(simulation.trace)
+                replayed = replay(simulation.trace)
                 workspace = round(profile.workspace * 2**20)
                 peaks = measured_on_cuda(spec, shape, z, case)
                 assert peaks is not None
-                row["simulated"], row["measured"] = found.allocated + workspace, peaks[0]
-                row["simulated_reserved"], row["measured_reserved"] = found.reserved + workspace, peaks[1]
+                row["simulated"], row["measured"] = replayed.allocated + workspace, peaks[0]
+                row["simulated_reserved"], row["measured_reserved"] = replayed.reserved + workspace, peaks[1]
                 need = profile.required(z, trials=case.trials)
                 row["required"] = need
                 row["fits_when_said_to"] = measured_on_cuda(spec, shape, z, case, cap=need) is not None
@@ -289,8 +289,8 @@ MODELS = {
 
 def one_profile(name: str) -> dict[str, Any]:
     """In a process of its own: time and host memory, imports apart."""
-    from frostline_trainer.profile.cards import usable_bytes
     from frostline_trainer.profile.memory import memory_hash, memory_profile
+    from frostline_trainer.profile.table import usable_bytes
 
     spec, shape = specification(MODELS[name])
     memory_hash(spec, "cuda", shape)  # imports all packages

@@ -59,10 +59,10 @@ def main(arguments: list[str] | None = None) -> int:
 
         return run()
     if parsed.command == "compare":
-        from frostline_trainer.profile.costs import compare as answer
+        from frostline_trainer.profile.command import compare as answer
 
         return answer(parsed.document, parsed.layers, parsed.memory)
-    from frostline_trainer.profile.costs import main as show
+    from frostline_trainer.profile.command import main as show
 
     return show(parsed.document, parsed.format, parsed.memory)
 

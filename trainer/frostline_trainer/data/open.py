@@ -51,8 +51,8 @@ def profiled_shape(spec: ProfileSpec) -> tuple[DataShape, list[str]]:
     try:
         return data_shape(spec.data, spec.training), []
     except StudyFault:
-        known = spec.model.config.get("vocab_size")
-        if spec.data.kind != "Text" or not isinstance(known, int):
+        symbols = spec.model.config.get("vocab_size")
+        if spec.data.kind != "Text" or not isinstance(symbols, int):
             raise
-    note = f"data.tokenizer: {spec.data.tokenizer} is not here; profiled with model.config.vocab_size, {known}"
-    return DataShape("Text", (spec.training.sequence_length,), known), [note]
+    note = f"data.tokenizer: {spec.data.tokenizer} is not here; profiled with model.config.vocab_size, {symbols}"
+    return DataShape("Text", (spec.training.sequence_length,), symbols), [note]

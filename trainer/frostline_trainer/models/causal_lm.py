@@ -253,22 +253,22 @@ class CausalLMNetwork(Network):
         after: list[nn.Module] = []
         phase = before
 
-        def seen(module: nn.Module, *_: object) -> None:
+        def note(module: nn.Module, *_: object) -> None:
             if not any(module is other for other in before + after):
                 phase.append(module)
 
-        def answered(_module: nn.Module, _args: object, output: object) -> None:
+        def first_block_done(_module: nn.Module, _args: object, output: object) -> None:
             nonlocal phase
             self._outputs = len(output) if isinstance(output, tuple) else 0
             phase = after
 
         inside = {id(m) for block in self._blocks for m in block.modules()}
         handles = [
-            module.register_forward_pre_hook(seen)
+            module.register_forward_pre_hook(note)
             for module in self._model.modules()
             if id(module) not in inside and any(True for _ in module.parameters(recurse=False))
         ]
-        handles.append(self._blocks[0].register_forward_hook(answered))
+        handles.append(self._blocks[0].register_forward_hook(first_block_done))
         blocks = self._model.get_submodule(self._blocks_name)
         try:
             for i in range(1, len(self._blocks)):

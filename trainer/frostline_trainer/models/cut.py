@@ -36,23 +36,23 @@ class Suffix(nn.Module, abc.ABC):
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The trainable parameters by name, each once even where two modules share it."""
-        found: dict[str, nn.Parameter] = {}
-        seen: set[int] = set()
+        parameters: dict[str, nn.Parameter] = {}
+        counted: set[int] = set()
         for prefix, module in self.owned():
             for name, parameter in module.named_parameters(prefix=prefix):
-                if parameter.requires_grad and id(parameter) not in seen:
-                    seen.add(id(parameter))
-                    found[name] = parameter
-        return found
+                if parameter.requires_grad and id(parameter) not in counted:
+                    counted.add(id(parameter))
+                    parameters[name] = parameter
+        return parameters
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint holds of the weights: trainable parameters and the owned modules' persistent buffers."""
-        found: dict[str, Tensor] = dict(self.trainable())
-        known = {id(tensor) for tensor in found.values()}
+        state: dict[str, Tensor] = dict(self.trainable())
+        trained = {id(tensor) for tensor in state.values()}
         for prefix, module in self.owned():
             held = module.state_dict(prefix=prefix and prefix + ".", keep_vars=True)
-            found |= {n: t for n, t in held.items() if id(t) not in known and not isinstance(t, nn.Parameter)}
-        return found
+            state |= {n: t for n, t in held.items() if id(t) not in trained and not isinstance(t, nn.Parameter)}
+        return state
 
     def train(self, mode: bool = True) -> Suffix:
         """Training mode for what is trained; all else of the network, where the suffix carries any, stays as it is."""

@@ -49,12 +49,12 @@ def build_vision(model: ModelSpec, shape: DataShape, seed: int) -> ChainNetwork:
 def _builder(name: str) -> Any:
     from torchvision import models
 
-    known = models.list_models(module=models)
-    if name not in known:
+    builders = models.list_models(module=models)
+    if name not in builders:
         import difflib
 
-        near = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
+        near = difflib.get_close_matches(name, builders, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(builders)}"
         raise StudyFault(f"model.name: torchvision has no classifier {name!r}; {hint}")
     return models.get_model_builder(name)
 

@@ -83,8 +83,8 @@ class _Fitter:
 
     def _check_batch(self) -> None:
         """How well the batches that were simulated foretell one that is three times as large."""
-        foretold, found = self.knots[1].peak(3 * self.batch), self.simulate(1, 3 * self.batch, 1).trace.peak()
-        self.error = max(self.error, abs(foretold - found) / found)
+        foretold, simulated = self.knots[1].peak(3 * self.batch), self.simulate(1, 3 * self.batch, 1).trace.peak()
+        self.error = max(self.error, abs(foretold - simulated) / simulated)
 
     def _linear(self, z: int, trials: int = 1) -> tuple[LinearTrace, int]:
         first, second = (self.simulate(z, batch, trials) for batch in self.probes)
@@ -116,14 +116,14 @@ class _Fitter:
         if high - low < 2:
             return
         middle = (low + high) // 2
-        one, two, found = self.knots[low], self.knots[high], self._add(middle)
+        one, two, knot = self.knots[low], self.knots[high], self._add(middle)
         share = (middle - low) / (high - low)
         worst = 0.0
         for batch in (max(1, self.batch // 4), self.batch, 4 * self.batch):
             straight = one.peak(batch) + share * (two.peak(batch) - one.peak(batch))
-            worst = max(worst, abs(straight - found.peak(batch)) / found.peak(batch))
+            worst = max(worst, abs(straight - knot.peak(batch)) / knot.peak(batch))
         straight = one.trial + share * (two.trial - one.trial)
-        worst = max(worst, abs(straight - found.trial) / max(1, found.peak(self.batch)))
+        worst = max(worst, abs(straight - knot.trial) / max(1, knot.peak(self.batch)))
         if worst > self.tolerance:
             self._refine(low, middle)
             self._refine(middle, high)
@@ -199,8 +199,8 @@ def _drop_least(knots: dict[int, _Knot], batch: int) -> float:
     errors = {}
     for before, z, after in zip(order, order[1:], order[2:], strict=False):
         share = (z - before) / (after - before)
-        one, two, found = (knots[n].peak(batch) for n in (before, after, z))
-        errors[z] = abs(one + share * (two - one) - found) / found
+        one, two, peak = (knots[n].peak(batch) for n in (before, after, z))
+        errors[z] = abs(one + share * (two - one) - peak) / peak
     least = min(errors, key=errors.__getitem__)
     del knots[least]
     return errors[least]

@@ -78,9 +78,9 @@ class Hollow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         recipe = _RECIPES.get(key)
         if recipe is None:
             recipe = _RECIPES[key] = _ask(func, args, kwargs)
-        made, flops = recipe
+        outputs, flops = recipe
         self.flops += flops
-        return _follow(made, tensors)
+        return _follow(outputs, tensors)
 
 
 _KINDS: dict[Any, str] = {
@@ -153,10 +153,10 @@ def _ask(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Recipe:
     return (list(map(output, answer)) if isinstance(answer, (tuple, list)) else output(answer)), flops
 
 
-def _follow(made: Any, tensors: list[Tensor]) -> Any:
-    if type(made) is list:
-        return tuple([part(tensors) if callable(part) else part for part in made])
-    return made(tensors) if callable(made) else made
+def _follow(outputs: Any, tensors: list[Tensor]) -> Any:
+    if type(outputs) is list:
+        return tuple([output(tensors) if callable(output) else output for output in outputs])
+    return outputs(tensors) if callable(outputs) else outputs
 
 
 def _same(index: int) -> _Make:
@@ -166,8 +166,8 @@ def _same(index: int) -> _Make:
 def _alias(index: int, size: torch.Size, stride: tuple[int, ...], offset: int, dtype: torch.dtype) -> _Make:
     def make(tensors: list[Tensor]) -> Tensor:
         base = tensors[index]
-        made = torch.empty(0, dtype=dtype)
-        return made.set_(base.untyped_storage(), base.storage_offset() + offset, size, stride)
+        answer = torch.empty(0, dtype=dtype)
+        return answer.set_(base.untyped_storage(), base.storage_offset() + offset, size, stride)
 
     return make
 
@@ -177,8 +177,8 @@ def _fresh(size: torch.Size, stride: tuple[int, ...], dtype: torch.dtype, nbytes
         if not nbytes:
             return torch.empty_strided(size, stride, dtype=dtype)
         flat = torch.frombuffer(_region(nbytes), dtype=torch.uint8, count=nbytes)
-        made = torch.empty(0, dtype=dtype)
-        return made.set_(flat.untyped_storage(), 0, size, stride)
+        answer = torch.empty(0, dtype=dtype)
+        return answer.set_(flat.untyped_storage(), 0, size, stride)
 
     return make
 

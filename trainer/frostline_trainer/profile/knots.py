@@ -16,12 +16,12 @@ def at_every_z(layers: int, measure: Callable[[int], Sequence[float]]) -> list[t
     It is asked at both ends, at their neighbours, and in the middle of every gap. A gap whose middle is on the straight
     line is filled in, any other is split, so a network whose units all differ is measured at every z.
     """
-    known: dict[int, tuple[float, ...]] = {}
+    rows: dict[int, tuple[float, ...]] = {}
 
     def at(z: int) -> tuple[float, ...]:
-        if z not in known:
-            known[z] = tuple(measure(z))
-        return known[z]
+        if z not in rows:
+            rows[z] = tuple(measure(z))
+        return rows[z]
 
     def fill(low: int, high: int) -> None:
         if high - low < 2:
@@ -29,7 +29,7 @@ def at_every_z(layers: int, measure: Callable[[int], Sequence[float]]) -> list[t
         middle = (low + high) // 2
         if all(map(_same, at(middle), _between(at(low), at(high), (middle - low) / (high - low)))):
             for z in range(low + 1, high):
-                known.setdefault(z, _between(at(low), at(high), (z - low) / (high - low)))
+                rows.setdefault(z, _between(at(low), at(high), (z - low) / (high - low)))
         else:
             fill(low, middle)
             fill(middle, high)

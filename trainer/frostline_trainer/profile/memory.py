@@ -17,8 +17,7 @@ from frostline_trainer.contract import MemoryProfile, ProfileSpec
 from frostline_trainer.custom.entrypoint import load_entrypoint
 from frostline_trainer.data.open import profiled_shape
 from frostline_trainer.data.shape import DataShape
-from frostline_trainer.profile.allocator import smallest_cap
-from frostline_trainer.profile.custom import custom_memory_profile
+from frostline_trainer.profile.custom_memory import custom_memory_profile
 from frostline_trainer.profile.fit import Simulation, fit
 from frostline_trainer.profile.simulate import layers_of, simulate
 
@@ -65,13 +64,13 @@ def cached_memory_profile(spec: ProfileSpec, device: Device = "cuda", folder: Pa
     path = (folder or cache_folder()) / f"memory-{memory_hash(spec, device, shape)}.json"
     with contextlib.suppress(OSError, pydantic.ValidationError):
         return MemoryProfile.model_validate_json(path.read_text(encoding="utf-8"))
-    found = memory_profile(spec, device, shape)
+    memory = memory_profile(spec, device, shape)
     with contextlib.suppress(OSError):  # a cache that cannot be written is no reason to fail
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-            file.write(found.model_dump_json(by_alias=True))
+            file.write(memory.model_dump_json(by_alias=True))
         Path(file.name).replace(path)
-    return found
+    return memory
 
 
 def cache_folder() -> Path:
@@ -116,30 +115,3 @@ def _all_of(spec: ProfileSpec) -> list[str]:
     module = sys.modules.get(load_entrypoint(spec.model.entrypoint).__module__)
     source = Path(str(getattr(module, "__file__", "")))
     return [spec.model_dump_json(), source.read_text(encoding="utf-8") if source.is_file() else ""]
-
-
-def exact_largest_layers(spec: ProfileSpec, limit: int, *, trials: int = 1, shape: DataShape | None = None) -> int:
-    """Largest z whose replay fits `limit` bytes, by bisection over simulations at every z tried; 0 where none fits.
-
-    The profile answers the same from its knots, at once and without torch; this is what it is checked against. As the
-    allocator's gaps are not quite monotone in z, the neighbours of the answer are tried too.
-    """
-    shape = shape or profiled_shape(spec)[0]
-    layers, _ = layers_of(spec, shape)
-    known: dict[int, int] = {}
-
-    def need(z: int) -> int:
-        if z not in known:
-            trace = simulate(spec, shape, z=z, batch=spec.training.batch_size, trials=trials).trace
-            known[z] = smallest_cap(trace)
-        return known[z]
-
-    low, high = 0, layers
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if need(middle) <= limit else (low, middle - 1)
-    while low > 0 and need(low) > limit:
-        low -= 1
-    while low < layers and need(low + 1) <= limit:
-        low += 1
-    return low

@@ -12,7 +12,7 @@ from frostline_trainer.contract import ProfileSpec
 from frostline_trainer.data.open import profiled_shape
 from frostline_trainer.errors import StudyFault
 from frostline_trainer.logs import log
-from frostline_trainer.profile.custom import custom_need
+from frostline_trainer.profile.custom_memory import custom_need
 from frostline_trainer.profile.simulate import layers_of, simulate
 
 Device = Literal["cuda", "cpu"]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from frostline_trainer.contract import DataSpec, ModelSpec, ProfileSpec, TrainingSpec, Variant
-from frostline_trainer.profile.costs import compare, main, profile
+from frostline_trainer.profile.command import compare, main
+from frostline_trainer.profile.costs import profile
 from frostline_trainer.profile.memory import memory_profile
 from frostline_trainer.profile.worst import worst_case
 

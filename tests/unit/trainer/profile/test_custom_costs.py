@@ -9,7 +9,7 @@ import pytest
 
 from frostline_trainer.contract import DataSpec, ModelSpec, ProfileSpec
 from frostline_trainer.errors import StudyFault
-from frostline_trainer.profile.probe import probe
+from frostline_trainer.profile.custom_costs import custom_costs
 
 EXAMPLES = Path(__file__).parents[4] / "examples"
 
@@ -33,15 +33,15 @@ def spec(entrypoint: str) -> ProfileSpec:
 
 def test_layers_parameters_and_flops_of_the_example_are_those_of_its_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    found = probe(spec("custom_entrypoint:train"))
-    assert found.layers == 7
+    costs = custom_costs(spec("custom_entrypoint:train"))
+    assert costs.layers == 7
     head, block = 64 * 10 + 10, 64 * 64 + 64 + 2 * 64
-    assert found.parameters == [head + i * block for i in range(7)]
+    assert costs.parameters == [head + i * block for i in range(7)]
     forward = 2 * 64 * 64
-    assert found.prefix_flops == [forward * (6 - i) for i in range(7)]
+    assert costs.prefix_flops == [forward * (6 - i) for i in range(7)]
     # forward, and backward for weights (and for inputs, but not into the frozen part)
-    assert found.suffix_flops[0] == 2 * (2 * 64 * 10)
-    assert found.suffix_flops[1] == 3 * (2 * 64 * 10) + 2 * forward
+    assert costs.suffix_flops[0] == 2 * (2 * 64 * 10)
+    assert costs.suffix_flops[1] == 3 * (2 * 64 * 10) + 2 * forward
 
 
 @pytest.mark.parametrize(("name", "words"), [("no_freeze", "freeze"), ("no_step", "report"), ("raises", "momentum")])
@@ -52,4 +52,4 @@ def test_an_entrypoint_that_cannot_be_profiled_is_the_studys_fault(
     monkeypatch.syspath_prepend(str(tmp_path))
     sys.modules.pop("broken_entrypoint", None)
     with pytest.raises(StudyFault, match=words):
-        probe(spec(f"broken_entrypoint:{name}"))
+        custom_costs(spec(f"broken_entrypoint:{name}"))

@@ -1,10 +1,10 @@
 """The memory profile of a custom entrypoint: simulated where its code puts up with that, else measured.
 
-Both are the same short run (`probe.attempt`): two optimizer steps and the evaluation after them, counted by the same
-tracker and fitted by the same `fit`. Simulated, it runs on hollow tensors with CUDA's semantics. Measured, it runs for
-real: on a GPU where the profile is made beside one, and what the kernels take for themselves is added from the card's
-own peak; else on the CPU, whose kernels keep more for the backward pass than a GPU's, so that the need comes out too
-high rather than too low.
+Both are the same short run (`custom_trial.attempt`): two optimizer steps and the evaluation after them, counted by the
+same tracker and fitted by the same `fit`. Simulated, it runs on hollow tensors with CUDA's semantics. Measured, it runs
+for real: on a GPU where the profile is made beside one, and what the kernels take for themselves is added from the
+card's own peak; else on the CPU, whose kernels keep more for the backward pass than a GPU's, so that the need comes out
+too high rather than too low.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from frostline_trainer.device.emulation import counting
 from frostline_trainer.device.placement import placed
 from frostline_trainer.device.tracker import MemoryTracker
 from frostline_trainer.logs import log
+from frostline_trainer.profile.custom_trial import MOST_OPERATORS, ProbeTrial, attempt
 from frostline_trainer.profile.fit import Simulate, Simulation, fit
 from frostline_trainer.profile.pretend import content_free
-from frostline_trainer.profile.probe import MOST_OPERATORS, ProbeTrial, attempt
 from frostline_trainer.profile.replaced import replaced
 from frostline_trainer.profile.semantics import cuda_semantics, kernel_temporaries
 
@@ -54,8 +54,8 @@ def custom_memory_profile(spec: ProfileSpec, device: Device, identity: str) -> M
         return _fitted(spec, device, identity, _simulated(device))
     except Exception as error:  # noqa: BLE001 - whatever it is, the same for real tells whether it is the study's fault
         log("not-traceable", message=f"the entrypoint's memory is measured in a short run: {error}")
-    found = _fitted(spec, device, identity, _measured(device), real=True)
-    return found.model_copy(update={"method": "Probed"})
+    memory = _fitted(spec, device, identity, _measured(device), real=True)
+    return memory.model_copy(update={"method": "Probed"})
 
 
 def custom_need(spec: ProfileSpec, device: Device) -> tuple[int, int]:

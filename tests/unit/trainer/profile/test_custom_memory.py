@@ -12,8 +12,8 @@ from torch import nn
 from frostline_trainer import Trial
 from frostline_trainer.contract import DataSpec, ExitCode, ModelSpec, ProfileSpec, RunResult, RunSpec, TrainingSpec
 from frostline_trainer.device.memory import DeviceMemory
+from frostline_trainer.profile.custom_costs import custom_costs
 from frostline_trainer.profile.memory import memory_profile
-from frostline_trainer.profile.probe import probe
 from frostline_trainer.reporting.metrics import RunMetrics
 from frostline_trainer.run import StopFlag, evaluate_run
 
@@ -113,7 +113,7 @@ def test_an_entrypoint_that_cannot_be_traced_is_measured_and_the_profile_says_so
     for z in (1, 2, 3):
         counted = run("choosy", 1 << 40, tmp_path / str(z), z=z, batch=32).peak_bytes
         assert found.peak_allocated(z) == pytest.approx(counted, rel=0.02)
-    costs = probe(spec("choosy", batch=32))
+    costs = custom_costs(spec("choosy", batch=32))
     assert costs.layers == 3 and costs.step_tokens == 32
     assert costs.prefix_flops[0] == 2 * 2 * WIDTH * WIDTH
 

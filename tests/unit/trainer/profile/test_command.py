@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from frostline_trainer.profile.costs import main
+from frostline_trainer.profile.command import main
 
 MLP = {"family": "MLP", "hidden": [8]}
 TEXT = {"kind": "Text", "builtin": "python-docs"}
