@@ -1,4 +1,8 @@
-"""Local copies of the Jobs and pods of all studies, and of what the cluster says of Jobs that get no pod."""
+"""Local copies of the Jobs and pods of all studies, and of what the cluster says of Jobs that get no pod.
+
+A Job is a study's where the study controls it, a pod where such a Job does, both in the study's namespace. Labels only
+keep the copies small: an object that has nothing but the label is nobody's.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +30,26 @@ class Caches:
         def wake(group: Any) -> None:
             woken(group[1])
 
+        def wake_of_pod(group: Any) -> None:
+            study = self._study_of(*group)
+            if study is not None:
+                woken(study)
+
         jobs = f"{ours},!{names.BOOKED}"
         self._jobs = {
-            place: Informer(api, JOBS, place, jobs, index=_group, changed=wake, digest=views.job_digest)
+            place: Informer(api, JOBS, place, jobs, index=_study_of_job, changed=wake, digest=views.job_digest)
             for place in places
         }
         self._pods = {
             place: Informer(
-                api, PODS, place, ours, index=_group, trim=views.trimmed, changed=wake, digest=views.pod_digest
+                api,
+                PODS,
+                place,
+                ours,
+                index=_job_of_pod,
+                trim=views.trimmed,
+                changed=wake_of_pod,
+                digest=views.pod_digest,
             )
             for place in places
         }
@@ -62,9 +78,15 @@ class Caches:
         """The Jobs of a study in its namespace that are not booked."""
         return _of(self._jobs, namespace).of((namespace, uid))
 
-    def pods(self, namespace: str, uid: str) -> list[Manifest]:
-        """The pods of a study in its namespace that exist; see `pod_gone` for those that do not any more."""
-        return _of(self._pods, namespace).of((namespace, uid))
+    def pods(self, job: Manifest) -> list[Manifest]:
+        """The pods of a Job that exist; see `pod_gone` for those that do not any more."""
+        namespace, name = key_of(job)
+        return _of(self._pods, namespace).of((namespace, name, job["metadata"].get("uid")))
+
+    def owns(self, pod: Manifest) -> bool:
+        """Whether a pod is of a Job of some study's, as far as that Job is not booked."""
+        group = _job_of_pod(pod)
+        return group is not None and self._study_of(*group) is not None
 
     def pod_gone(self, namespace: str, name: str) -> Manifest | None:
         """The last state of a pod that is no more."""
@@ -81,6 +103,12 @@ class Caches:
         """What a create has answered."""
         _of(self._jobs, job["metadata"]["namespace"]).put(job)
 
+    def _study_of(self, namespace: str, name: str, uid: str) -> str | None:
+        """The uid of the study that a Job is of, None where the copy does not have that Job."""
+        job = self.job(namespace, name)
+        group = _study_of_job(job) if job is not None and job["metadata"].get("uid") == uid else None
+        return None if group is None else group[1]
+
     def _all(self) -> Iterator[Informer]:
         for informers in (self._jobs, self._pods, self._refused):
             yield from informers.values()
@@ -94,10 +122,16 @@ def _of(informers: Mapping[str | None, Informer], namespace: str) -> Informer:
     return informers.get(namespace) or informers[None]
 
 
-def _group(item: Manifest) -> tuple[str, str] | None:
-    """Namespace and study's uid."""
-    uid = (item["metadata"].get("labels") or {}).get(names.STUDY_UID)
-    return None if uid is None else (key_of(item)[0], uid)
+def _study_of_job(job: Manifest) -> tuple[str, str] | None:
+    """Namespace, and uid of the study that controls a Job."""
+    owner = names.controller(job)
+    return None if owner is None or owner.kind != "HPOStudy" else (key_of(job)[0], owner.uid)
+
+
+def _job_of_pod(pod: Manifest) -> tuple[str, str, str] | None:
+    """Namespace, name and uid of the Job that controls a pod."""
+    owner = names.controller(pod)
+    return None if owner is None or owner.kind != "Job" else (key_of(pod)[0], owner.name, owner.uid)
 
 
 def _job_of(event: Manifest) -> Hashable:

@@ -83,10 +83,14 @@ class Sweeper:
     def remove_all(self, template: PodTemplate, now: float) -> bool:
         """Remove the study's whole folder; True once that is done, or given up after `cleanupSeconds`."""
         self._since = now if self._since is None else self._since
+        where = (self._study.namespace, self._study.name)
         name = f"{self._study.name}-clean-{self._study.uid[:8]}"
         job = self._api.get(JOBS, self._study.namespace, name)
         if job is None:
             return not self._make(name, None, template)
+        if not self._made(job):
+            log.warning("%s/%s: a Job %s of somebody else is in the way of removing its checkpoints", *where, name)
+            return True
         late = now - self._since > self._settings.cleanup_seconds
         if not late and not views.is_over(job):
             return False
@@ -118,6 +122,8 @@ class Sweeper:
 
     def _book(self, name: str, folders: list[str], now: float) -> None:
         job = self._caches.job(self._study.namespace, name) or self._api.get(JOBS, self._study.namespace, name)
+        if job is not None and not names.is_of_study(job, self._study.namespace, self._study.uid):
+            job = None
         if job is not None and not views.is_over(job):
             return
         self._under_way = None
@@ -128,6 +134,13 @@ class Sweeper:
             self._fail(f"the Job {name} did not end well; it is tried again")
         if job is not None:
             self._api.delete(JOBS, self._study.namespace, name)
+
+    def _made(self, job: Manifest) -> bool:
+        """Whether it is the Job that removes the whole folder. It has no owner, so that it may outlive the study; its
+        name has the study's uid, and nobody makes Jobs in the study's namespace but those who may delete the study."""
+        metadata = job["metadata"]
+        labels = names.labels(self._study.name, self._study.uid, "cleanup")
+        return not metadata.get("ownerReferences") and labels.items() <= (metadata.get("labels") or {}).items()
 
     def _fail(self, message: str) -> None:
         self._recorder.say("CheckpointsLeft", f"checkpoints that nobody needs could not be removed: {message}")

@@ -60,6 +60,19 @@ class _Refusal:
     backoff: Backoff = field(default_factory=lambda: Backoff(2.0, 30.0))
 
 
+@dataclass
+class _Attempt:
+    """A Job of the study's, as it was when it was first seen: its pods are told by its uid, also when it is gone."""
+
+    job: Manifest
+    pods: set[str] = field(default_factory=set)
+    """Names of its pods."""
+
+    @property
+    def as_controller(self) -> names.Controller:
+        return names.Controller("Job", self.job["metadata"]["name"], self.job["metadata"]["uid"])
+
+
 class KubernetesCluster:
     """The Jobs of one study.
 
@@ -87,7 +100,8 @@ class KubernetesCluster:
         self._api, self._caches, self._fleet, self._scores = api, caches, fleet, scores
         self._sweeper, self._writes, self._settings = sweeper, writes, settings
         self._refusals: dict[str, _Refusal] = {}
-        self._pods_of: dict[str, set[str]] = {}
+        self._attempts: dict[str, _Attempt] = {}
+        """By run."""
 
     def classes(self, spec: HPOStudySpec, state: StudyState) -> tuple[MemoryClass, ...]:
         """What the study may use now: see `Fleet.offer`."""
@@ -99,12 +113,8 @@ class KubernetesCluster:
         self._scores.collect(spec, state, now)
         self._writes.renew()
         ready = self._fleet.ready_nodes()
-        pods: dict[str, list[Manifest]] = {}
-        for pod in self._caches.pods(self.study.namespace, self.study.uid):
-            pods.setdefault(run_name(pod), []).append(pod)
-            self._pods_of.setdefault(run_name(pod), set()).add(pod["metadata"]["name"])
         troubles = {name: refusal.trouble for name, refusal in self._refusals.items()}
-        active = [self._look_at(run, state, pods.get(run.name, []), now, ready, troubles) for run in state.active_runs]
+        active = [self._look_at(run, state, now, ready, troubles) for run in state.active_runs]
         awaiting = [RunView(run.name, "Ended", self._scores.late(run)) for run in state.awaiting_runs]
         return ClusterView((*active, *awaiting), troubles, self._scores.patience())
 
@@ -112,19 +122,19 @@ class KubernetesCluster:
         self,
         run: Run,
         state: StudyState,
-        pods: list[Manifest],
         now: float,
         ready: dict[str, bool] | None,
         troubles: dict[str, Trouble],
     ) -> RunView:
-        if not pods:
-            remembered = (self._caches.pod_gone(self.study.namespace, n) for n in self._pods_of.get(run.name, ()))
-            pods = [pod for pod in remembered if pod is not None]
+        attempt = self._attempts.get(run.name)
         job = self._caches.job(self.study.namespace, run.name)
-        if job is None and (run.state != "Pending" or pods):
+        if job is None and (run.state != "Pending" or attempt is not None):
             job = self._api.get(JOBS, self.study.namespace, run.name)
         if job is not None and not self._is_ours(job):
             job = None
+        if job is not None and (attempt is None or attempt.job["metadata"]["uid"] != job["metadata"]["uid"]):
+            attempt = self._attempts[run.name] = _Attempt(job)
+        pods = [] if attempt is None else self._pods(attempt)
         view = views.view(run, job, pods, now)
         lost = self._given_up(views.newest(pods), now)
         if lost is not None and view.phase != "Ended":
@@ -143,6 +153,15 @@ class KubernetesCluster:
             return view
         shown = self._scores.of(run, [state.trials[index].name for index in run.trials], where)
         return replace(view, samples=shown.samples, saved=shown.saved)
+
+    def _pods(self, attempt: _Attempt) -> list[Manifest]:
+        """The pods of a run's Job, those that are gone where none is left."""
+        pods = self._caches.pods(attempt.job)
+        attempt.pods.update(pod["metadata"]["name"] for pod in pods)
+        if pods:
+            return pods
+        gone = (self._caches.pod_gone(self.study.namespace, name) for name in attempt.pods)
+        return [pod for pod in gone if pod is not None and names.controller(pod) == attempt.as_controller]
 
     def _given_up(self, pod: Mapping[str, Any] | None, now: float) -> str | None:
         if pod is None or pod.get("_gone"):
@@ -203,6 +222,7 @@ class KubernetesCluster:
         self._refusals.pop(run.name, None)
         if job is not None:
             self._caches.put_job(job)
+            self._attempts.setdefault(run.name, _Attempt(job))
         return None
 
     def _create(self, resource: Any, body: Manifest) -> Manifest | None:
@@ -235,8 +255,8 @@ class KubernetesCluster:
 
     def tidy(self, state: StudyState) -> None:
         """What is left of runs whose end is in the journal: Jobs that ended stay for a while, others go at once."""
-        for job in self._caches.jobs(self.study.namespace, self.study.uid):
-            name, run = job["metadata"]["name"], job["metadata"]["labels"].get(names.RUN)
+        for job in self._jobs():
+            name, run = job["metadata"]["name"], (job["metadata"].get("labels") or {}).get(names.RUN)
             booked = None if run is None else state.runs.get(run)
             if run is None or (booked is not None and booked.state.active) or job["metadata"].get("deletionTimestamp"):
                 continue
@@ -256,12 +276,7 @@ class KubernetesCluster:
 
     def _finish_or_delete(self, job: Manifest, booked: Run | None) -> None:
         """A Job whose pod has ended is about to say so itself; only one that could go on must be stopped."""
-        pods = [
-            p
-            for p in self._caches.pods(self.study.namespace, self.study.uid)
-            if p["metadata"]["labels"].get(names.RUN) == run_name(job)
-        ]
-        pod = views.newest(pods)
+        pod = views.newest(self._caches.pods(job))
         if booked is not None and pod is not None and views.has_ended(pod):
             return
         self._api.delete(JOBS, self.study.namespace, job["metadata"]["name"], "Foreground")
@@ -272,41 +287,35 @@ class KubernetesCluster:
 
     def untidy(self) -> bool:
         """Whether Jobs are left that `tidy` will have to see to."""
-        return any(
-            not job["metadata"].get("deletionTimestamp")
-            for job in self._caches.jobs(self.study.namespace, self.study.uid)
-        )
+        return any(not job["metadata"].get("deletionTimestamp") for job in self._jobs())
 
     def stop_all(self) -> int:
         """Delete every Job of the study; returns how many of its pods are still there, those given up left out."""
-        for job in self._caches.jobs(self.study.namespace, self.study.uid):
-            if _runs(job) and not job["metadata"].get("deletionTimestamp"):
+        jobs = {job["metadata"]["uid"]: job for job in self._jobs() if _runs(job)}
+        for job in jobs.values():
+            if not job["metadata"].get("deletionTimestamp"):
                 self._api.delete(JOBS, self.study.namespace, job["metadata"]["name"], "Foreground")
         now = time.time()
-        pods = [
-            p
-            for p in self._caches.pods(self.study.namespace, self.study.uid)
-            if _runs(p) and self._given_up(p, now) is None
-        ]
+        jobs |= {attempt.job["metadata"]["uid"]: attempt.job for attempt in self._attempts.values()}
+        pods = [pod for job in jobs.values() for pod in self._caches.pods(job) if self._given_up(pod, now) is None]
         return sum(1 for pod in pods if views.phase(pod) not in ("Succeeded", "Failed"))
+
+    def _jobs(self) -> list[Manifest]:
+        """The study's Jobs that are not booked."""
+        return self._caches.jobs(self.study.namespace, self.study.uid)
 
     def _forget(self, run: str) -> None:
         self._scores.forget(run)
-        self._pods_of.pop(run, None)
+        self._attempts.pop(run, None)
         self._refusals.pop(run, None)
 
     def _is_ours(self, job: Manifest) -> bool:
-        return bool((job["metadata"].get("labels") or {}).get(names.STUDY_UID) == self.study.uid)
+        return names.is_of_study(job, self.study.namespace, self.study.uid)
 
 
-def _runs(item: Manifest) -> bool:
-    """Whether a Job or pod is of a run, or of what runs need; not one that cleans up."""
-    return bool(item["metadata"]["labels"].get(names.COMPONENT) != "cleanup")
-
-
-def run_name(item: Manifest) -> str:
-    """The run that a Job or pod is of."""
-    return str(item["metadata"]["labels"].get(names.RUN, ""))
+def _runs(job: Manifest) -> bool:
+    """Whether a Job is of a run, or of what runs need; not one that cleans up."""
+    return bool((job["metadata"].get("labels") or {}).get(names.COMPONENT) != "cleanup")
 
 
 def refused(name: str, message: str) -> Trouble:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from frostline_operator.engine.fairness import Claim, shares
 from frostline_operator.engine.state import MemoryClass, StudyState
 from frostline_operator.kubernetes.client.api import NODES, PODS, SLICES, Api, ApiError
 from frostline_operator.kubernetes.client.informer import Informer, key_of
-from frostline_operator.kubernetes.objects import names, nodes
+from frostline_operator.kubernetes.objects import nodes
 from frostline_operator.kubernetes.objects.classes import DeviceClass, cpu_class, declared_classes, memory_classes
 from frostline_operator.kubernetes.objects.jobs import pod_template
 from frostline_operator.kubernetes.objects.nodes import Skipped
@@ -48,7 +48,7 @@ class ClassUse:
     held: int
     """By studies of this operator."""
     foreign: int
-    """By pods that are not Frostline's."""
+    """By other pods, whatever their labels say."""
 
 
 class Fleet:
@@ -57,17 +57,18 @@ class Fleet:
     Args:
         api: to watch nodes and the pods of others.
         settings: of the operator.
+        owns: whether a pod is of a study of this operator; what such pods hold is told by the studies' states.
     """
 
-    def __init__(self, api: Api, settings: OperatorSettings) -> None:
+    def __init__(self, api: Api, settings: OperatorSettings, owns: Callable[[Manifest], bool]) -> None:
         self._api = api
         self._settings = settings
+        self._owns = owns
         self._nodes = Informer(api, NODES, trim=_trimmed_node)
-        self._others = Informer(
+        self._users = Informer(
             api,
             PODS,
             fields="spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed",
-            labels=f"{names.MANAGED_BY[0]}!={names.MANAGED_BY[1]}",
             index=_device_user,
             trim=_trimmed_user,
         )
@@ -81,17 +82,17 @@ class Fleet:
         """Begin to watch."""
         self._read_slices()
         self._nodes.start()
-        self._others.start()
+        self._users.start()
 
     def stop(self) -> None:
         """Watch no more."""
         self._nodes.stop()
-        self._others.stop()
+        self._users.stop()
 
     @property
     def synced(self) -> bool:
         """Whether enough is known to decide anything."""
-        return all(i.synced.is_set() or i.refused is not None for i in (self._nodes, self._others))
+        return all(i.synced.is_set() or i.refused is not None for i in (self._nodes, self._users))
 
     def ready_nodes(self) -> dict[str, bool] | None:
         """Nodes, and whether they answer; None where they may not be read."""
@@ -224,9 +225,11 @@ class Fleet:
         return shares(free, claims).get(uid, 0)
 
     def _taken_by_others(self) -> Counter[tuple[str, str | None]]:
-        """Devices held by pods that are not Frostline's, by node and resource."""
+        """Devices held by pods that are no study's, by node and resource."""
         taken: Counter[tuple[str, str | None]] = Counter()
-        for pod in self._others.all():
+        for pod in self._users.all():
+            if self._owns(pod):
+                continue
             for resource, count in pod["devices"].items():
                 taken[(pod["spec"]["nodeName"], resource)] += count
         return taken
@@ -282,7 +285,7 @@ def _device_user(pod: Manifest) -> Any:
 
 def _trimmed_user(pod: Manifest) -> Manifest:
     return {
-        "metadata": {key: pod["metadata"].get(key) for key in ("name", "namespace")},
+        "metadata": {key: pod["metadata"].get(key) for key in ("name", "namespace", "ownerReferences")},
         "spec": {"nodeName": pod["spec"].get("nodeName", "")},
         "devices": pod.get("devices") or _requests(pod),
     }

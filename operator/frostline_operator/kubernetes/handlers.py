@@ -65,10 +65,11 @@ class Operator:
         self._controllers: dict[str, StudyController] = {}
         self._leaving: dict[str, int] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tick")
+        caches = Caches(api, settings.namespaces, self.wake)
         self.shared = Shared(
             api,
-            Caches(api, settings.namespaces, self.wake),
-            Fleet(api, settings),
+            caches,
+            Fleet(api, settings, caches.owns),
             Scraper(self.wake),
             Publisher(),
             asker(settings, self.wake),

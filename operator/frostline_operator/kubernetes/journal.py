@@ -66,7 +66,8 @@ class Journal:
         """
         self.curves = {} if with_curves else None
         selector = f"{names.STUDY_UID}={self._study.uid},{names.COMPONENT}=journal"
-        chunks, _ = self._api.list(CONFIG_MAPS, self._study.namespace, selector)
+        listed, _ = self._api.list(CONFIG_MAPS, self._study.namespace, selector)
+        chunks = [chunk for chunk in listed if names.is_of_study(chunk, self._study.namespace, self._study.uid)]
         chunks.sort(key=lambda chunk: int(chunk["metadata"]["labels"][_NUMBER]))
         state = StudyState()
         self._facts = {}

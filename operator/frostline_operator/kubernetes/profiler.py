@@ -98,7 +98,7 @@ class Profiler:
     ) -> ModelProfile | NotYet | Impossible:
         name = f"{self._study.name}-profile-{key[:8]}"
         job = self._caches.job(self._study.namespace, name) or self._api.get(JOBS, self._study.namespace, name)
-        if job is None or job["metadata"]["labels"].get(names.STUDY_UID) != self._study.uid:
+        if job is None or not names.is_of_study(job, self._study.namespace, self._study.uid):
             body = build_profile_job(self._study, name, document, memory, self._settings, spec.template, device)
             try:
                 self._api.create(JOBS, self._study.namespace, body)
@@ -107,8 +107,7 @@ class Profiler:
                     raise
                 return NotYet(Trouble("Refused", f"{name}: {error}; correct the template"))
             return NotYet()
-        mine = self._caches.pods(self._study.namespace, self._study.uid)
-        pods = [pod for pod in mine if pod["metadata"]["labels"].get("batch.kubernetes.io/job-name") == name]
+        pods = self._caches.pods(job)
         pod = views.newest(pods)
         if pod is None and views.is_over(job):  # somebody took its pod away: the next look makes a new Job
             self._api.delete(JOBS, self._study.namespace, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from frostline_operator.engine.runspec import run_spec
 from frostline_operator.engine.state import Run, RunState
 from frostline_operator.kubernetes.caches import Caches
 from frostline_operator.kubernetes.cleanup import Sweeper
-from frostline_operator.kubernetes.client.api import JOBS, PODS, Api, ApiError, Manifest
+from frostline_operator.kubernetes.client.api import JOBS, NODES, PODS, Api, ApiError, Manifest
 from frostline_operator.kubernetes.cluster import KubernetesCluster, WriteBudget
 from frostline_operator.kubernetes.fleet import Fleet
 from frostline_operator.kubernetes.objects import names
@@ -38,7 +39,7 @@ class Place:
         settings = OperatorSettings(cpu_slots=20)
         as_api = cast(Api, api)
         self.caches = Caches(as_api, [], lambda uid: None)
-        self.fleet = Fleet(as_api, settings)
+        self.fleet = Fleet(as_api, settings, self.caches.owns)
         self.fleet.start()
         self.caches.start()
         eventually(lambda: self.caches.synced and self.fleet.synced)
@@ -82,8 +83,9 @@ class Place:
 
     def sees(self, phase: str) -> RunView:
         """Wait until the first run has come so far."""
-        eventually(lambda: self.view().phase == phase)
-        return self.view()
+        views: list[RunView] = []
+        eventually(lambda: (views.append(self.view()), views[-1].phase == phase)[1])
+        return views[-1]
 
     def job(self, name: str | None = None) -> Manifest:
         found = self.api.get(JOBS, "space", name or self.run.name)
@@ -164,13 +166,93 @@ def test_a_run_is_started_once_and_seen_from_its_start_to_its_record(place: Plac
 
 def test_a_record_outlives_its_pod(place: Place) -> None:
     place.start()
+    place.pod(RUNNING)
+    place.sees("Running")
     place.pod(ended(place.record()), "Succeeded")
-    eventually(lambda: len(place.caches.pods("space", STUDY.uid)) == 1)
     place.api.delete(PODS, "space", f"{place.run.name}-x")
-    eventually(lambda: place.caches.pod_gone("space", f"{place.run.name}-x") is not None)
-    place.cluster._pods_of = {place.run.name: {f"{place.run.name}-x"}}  # it was seen at an earlier tick
-    seen = place.view()
-    assert seen.phase == "Ended" and seen.result is not None
+    seen = place.sees("Ended")
+    assert seen.result is not None and seen.result.trials[0].objective == 0.5
+
+
+def impostor(place: Place, namespace: str, **metadata: Any) -> Manifest:
+    """A pod that says of itself what a study's own says, and has a better record than any of these."""
+    labels = {**names.labels("s", STUDY.uid, "trainer"), names.RUN: place.run.name}
+    state = ended(place.record(-100.0))
+    return place.api.put(
+        PODS,
+        {
+            "metadata": {
+                "name": "impostor", "namespace": namespace, "labels": labels, "creationTimestamp": LATER, **metadata
+            },
+            "spec": {"nodeName": "n"},
+            "status": {"phase": "Succeeded", "containerStatuses": [{"name": "trainer", "state": state}]},
+        },
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("namespace", ["space", "elsewhere"])
+@pytest.mark.parametrize("claims", ["label", "study", "job", "another job"])
+def test_a_pod_counts_only_where_a_job_of_the_study_controls_it(place: Place, namespace: str, claims: str) -> None:
+    place.start()
+    place.pod(RUNNING)
+    place.sees("Running")
+    uid = place.job()["metadata"]["uid"]
+    owner = {
+        "label": [],
+        "study": [names.owner("s", STUDY.uid)],
+        "job": [{"kind": "Job", "name": place.run.name, "uid": uid, "controller": namespace == "elsewhere"}],
+        "another job": [{"kind": "Job", "name": place.run.name, "uid": "another", "controller": True}],
+    }[claims]
+    impostor(place, namespace, ownerReferences=owner)
+    place.api.put(PODS, {"metadata": {"name": "last", "namespace": "space", "labels": names.labels("s", "u", "x")}})
+    time.sleep(0.1)
+    assert place.view().phase == "Running"
+    place.pod(ended(place.record(0.25)), "Succeeded")
+    seen = place.sees("Ended")
+    assert seen.result is not None and seen.result.trials[0].objective == 0.25
+
+
+@pytest.mark.parametrize("namespace", ["space", "elsewhere"])
+def test_a_job_that_only_has_the_label_is_neither_deleted_nor_marked_nor_waited_for(
+    place: Place, namespace: str
+) -> None:
+    labels = {**names.labels("s", STUDY.uid, "trainer"), names.RUN: "s-b0-r0-999"}
+    place.api.put(JOBS, {"metadata": {"name": "bystander", "namespace": namespace, "labels": labels}, "spec": {}})
+    place.start()
+    eventually(lambda: place.caches.job("space", place.run.name) is not None)
+    time.sleep(0.1)
+    place.world.state.update_run(place.run.name, state=RunState.LOST)
+    place.cluster.tidy(place.world.state)
+    assert "bystander" not in place.writes_of("delete") + place.writes_of("patch")
+    eventually(lambda: not place.cluster.untidy())
+    assert place.cluster.stop_all() == 0
+    assert place.api.get(JOBS, namespace, "bystander") is not None
+
+
+@pytest.mark.parametrize("namespace", ["space", "elsewhere"])
+def test_a_running_pod_that_only_has_the_label_does_not_hold_up_a_studys_deletion(place: Place, namespace: str) -> None:
+    place.start()
+    pod = impostor(place, namespace)
+    place.api.put(PODS, {**pod, "status": {"phase": "Running", "containerStatuses": []}})
+    time.sleep(0.1)
+    assert place.cluster.stop_all() == 0
+
+
+def test_a_gpu_pod_that_says_it_is_frostlines_holds_its_device_all_the_same(place: Place) -> None:
+    metadata = {"labels": {"nvidia.com/gpu.memory": "8192", "nvidia.com/gpu.product": "A"}}
+    ready = {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"nvidia.com/gpu": "2"}}
+    place.api.put(NODES, {"metadata": {"name": "n", **metadata}, "status": ready})
+    container = {"name": "trainer", "resources": {"limits": {"nvidia.com/gpu": "1"}}}
+    labels = names.labels("s", STUDY.uid, "trainer")
+    place.api.put(
+        PODS,
+        {
+            "metadata": {"name": "hidden", "namespace": "elsewhere", "labels": labels},
+            "spec": {"nodeName": "n", "containers": [container]},
+            "status": {"phase": "Running"},
+        },
+    )
+    eventually(lambda: [(use.devices, use.foreign) for use in place.fleet.use()] == [(2, 1)])
 
 
 def test_a_start_that_is_refused_is_said_and_not_tried_again_at_once(place: Place) -> None:
@@ -257,7 +339,7 @@ def test_a_job_that_could_go_on_after_its_run_was_booked_is_deleted(place: Place
 def test_deletion_waits_for_the_pods_of_runs(place: Place) -> None:
     place.start()
     place.pod(RUNNING)
-    eventually(lambda: len(place.caches.pods("space", STUDY.uid)) == 1)
+    eventually(lambda: len(place.caches.pods(place.job())) == 1)
     assert place.cluster.stop_all() == 1
     assert place.writes_of("delete") == [place.run.name]
     place.api.delete(PODS, "space", f"{place.run.name}-x")

@@ -33,7 +33,7 @@ def node(name: str, gpus: int) -> dict[str, Any]:
 
 
 def started(api: FakeApi) -> Fleet:
-    fleet = Fleet(cast(Api, api), OperatorSettings())
+    fleet = Fleet(cast(Api, api), OperatorSettings(), lambda pod: False)
     fleet.start()
     eventually(lambda: fleet.synced)
     return fleet

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from frostline_operator.api.study import API_VERSION, GROUP
 
@@ -46,6 +47,37 @@ def owner(study: str, uid: str) -> dict[str, Any]:
         "controller": True,
         "blockOwnerDeletion": True,
     }
+
+
+class Controller(NamedTuple):
+    """The object that controls another one."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+def controller(item: Mapping[str, Any]) -> Controller | None:
+    """What controls an object, None where nothing does.
+
+    A label says what anybody who may create objects likes; so does this reference, but only within one namespace, where
+    the garbage collector removes what refers to an owner that is not there. So whose an object is, is told by namespace
+    and controller together, never by a label.
+    """
+    for owner in item["metadata"].get("ownerReferences") or ():
+        if owner.get("controller"):
+            return Controller(*(str(owner.get(key, "")) for key in Controller._fields))
+    return None
+
+
+def is_of_study(item: Mapping[str, Any], namespace: str, uid: str) -> bool:
+    """Whether an object is controlled by a study, in the study's own namespace."""
+    owner = controller(item)
+    return (
+        owner is not None
+        and (owner.kind, owner.uid) == ("HPOStudy", uid)
+        and item["metadata"].get("namespace") == namespace
+    )
 
 
 def journal(study: str, uid: str, number: int) -> str:

@@ -170,7 +170,10 @@ def read_result(message: str) -> RunResult | None:
 def trimmed(pod: dict[str, Any]) -> dict[str, Any]:
     """A pod without what nobody here looks at; there may be thousands."""
     metadata, status = pod["metadata"], pod.get("status", {})
-    kept = ("name", "namespace", "uid", "labels", "creationTimestamp", "deletionTimestamp", "resourceVersion")
+    kept = (
+        "name", "namespace", "uid", "labels", "ownerReferences", "creationTimestamp", "deletionTimestamp",
+        "resourceVersion",
+    )  # fmt: skip
     return {
         "metadata": {key: metadata[key] for key in kept if key in metadata},
         "spec": {"nodeName": pod.get("spec", {}).get("nodeName", "")},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 from frostline_operator.api.study import API_VERSION
@@ -14,6 +15,8 @@ from frostline_operator.engine.summary import trial_state
 from frostline_operator.kubernetes.client.api import TRIALS, Api, ApiError, Manifest
 from frostline_operator.kubernetes.objects import names
 from frostline_operator.kubernetes.objects.jobs import StudyRef
+
+log = logging.getLogger(__name__)
 
 _MOST_WRITES = 25
 """Of one study at a time; then it is another one's turn."""
@@ -81,15 +84,19 @@ class TrialWriter:
 
     def orphan(self) -> None:
         """Let the trials stay when the study goes."""
+        for item in self._list():
+            body = {"metadata": {"ownerReferences": None}}
+            self._api.patch(TRIALS, self._study.namespace, item["metadata"]["name"], body)
+
+    def _list(self) -> list[Manifest]:
         items, _ = self._api.list(TRIALS, self._study.namespace, f"{names.STUDY_UID}={self._study.uid}")
-        for item in items:
-            if item["metadata"].get("ownerReferences"):
-                body = {"metadata": {"ownerReferences": None}}
-                self._api.patch(TRIALS, self._study.namespace, item["metadata"]["name"], body)
+        return [item for item in items if self._is_ours(item)]
+
+    def _is_ours(self, item: Manifest) -> bool:
+        return names.is_of_study(item, self._study.namespace, self._study.uid)
 
     def _read(self) -> dict[int, Manifest]:
-        items, _ = self._api.list(TRIALS, self._study.namespace, f"{names.STUDY_UID}={self._study.uid}")
-        return {int(item["spec"]["index"]): item.get("status") or {} for item in items}
+        return {int(item["spec"]["index"]): item.get("status") or {} for item in self._list()}
 
     def _write(self, trial: Trial, status: Manifest, written: dict[int, Manifest]) -> None:
         namespace, name = self._study.namespace, trial.name
@@ -99,6 +106,13 @@ class TrialWriter:
             except ApiError as error:
                 if error.status != 409:
                     raise
+                other = self._api.get(TRIALS, namespace, name)
+                if other is not None and not self._is_ours(other):
+                    log.warning(
+                        "%s/%s is not of this study but of an earlier one, which kept its trials: it is left as it is; "
+                        "delete it to see this study's", namespace, name,
+                    )  # fmt: skip
+                    return
             written[trial.index] = {}
         known = written[trial.index]
         patch: Manifest = {key: value for key, value in status.items() if known.get(key) != value}
