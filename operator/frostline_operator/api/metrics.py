@@ -41,7 +41,7 @@ class QuerySpec(Section):
 
     objective: Expression
     """An instant vector with one series for each trial and rung; its value is what trials are ranked by. For example
-    `max by (trial, rung) (last_over_time(my_validation_loss{study_uid="$study_uid"}[$window]))`."""
+    `max by (trial, rung) (last_over_time(my_loss{study_uid="$study_uid", namespace="$namespace"}[$window]))`."""
     tokens: Expression | None = None
     """The same for the tokens (or samples) that a trial has seen: a value counts once they reach the rung's. By default
     the trainer's own `frostline_trial_tokens_total`."""

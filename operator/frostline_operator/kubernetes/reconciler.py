@@ -35,7 +35,8 @@ from frostline_operator.kubernetes.status.trials import TrialWriter
 from frostline_operator.kubernetes.store import KubernetesStore
 from frostline_operator.runtime.loop import StudyLoop
 from frostline_operator.scores.asking import Asker
-from frostline_operator.scores.scores import ScoredStudy, Scores, Timing
+from frostline_operator.scores.queries import TargetLabels
+from frostline_operator.scores.scores import ScoredStudy, Scores, ScoreSettings
 from frostline_operator.scores.scrape import Scraper
 from frostline_trainer.contract import ModelProfile
 
@@ -81,11 +82,14 @@ class StudyController:
         self._trials = TrialWriter(shared.api, self.study)
         self._sweeper = Sweeper(shared.api, shared.caches, self.study, shared.settings, self._recorder)
         self._board = Board(shared.api, self.study, self._recorder, dict(body.get("status") or {}))
-        timing = Timing(
-            shared.settings.prometheus.interval_seconds, shared.settings.linger_seconds, shared.settings.tick_seconds
+        settings = ScoreSettings(
+            shared.settings.prometheus.interval_seconds,
+            shared.settings.linger_seconds,
+            shared.settings.tick_seconds,
+            TargetLabels(shared.settings.prometheus.namespace_label, shared.settings.prometheus.pod_label),
         )
         scored = ScoredStudy(self.study.name, self.study.namespace, self.study.uid)
-        self._scores = Scores(scored, shared.scraper, shared.asker, timing)
+        self._scores = Scores(scored, shared.scraper, shared.asker, settings)
         self._writes = WriteBudget()
         self._spec: HPOStudySpec | None = None
         self._checked = -1

@@ -10,7 +10,9 @@ samples also need no aggregation over targets (two jobs that scrape one pod give
 counter that starts over is another pair), and no clock but the server's own.
 
 The selector has the study's uid, which no other study ever has, and each series its run, so nothing of an earlier
-study, another namespace or an earlier attempt can be taken for this one's.
+study or attempt is taken for this one's. Anybody may write these labels into an exposition of their own, though; the
+labels of the target cannot be written there. So the selector has the study's namespace too, and a series counts only if
+its pod is one of the run's Job.
 
 **A query of one's own** is an instant vector, evaluated with the tokens in one query. Whoever writes it answers for
 objective and tokens belonging together; what can be checked of its form is checked, and said. Since they may still
@@ -33,6 +35,8 @@ Key = tuple[str | None, str, int, int]
 """Run, trial, rung and tokens."""
 
 _PART = "frostline_part"
+_POD_STEM = 58
+"""Characters of its Job's name that a pod's name has at most; Kubernetes adds five of its own."""
 _MOST_SHOWN = 3
 
 
@@ -91,16 +95,34 @@ class Form(Protocol):
 
 
 @dataclass(frozen=True)
+class TargetLabels:
+    """Labels by which Prometheus says where it has scraped a series; no exposition can set them."""
+
+    namespace: str = "namespace"
+    pod: str = "pod"
+
+
+@dataclass(frozen=True)
 class TrainerSeries:
-    """The trainers' own series of one study."""
+    """The trainers' own series of one study.
+
+    Args:
+        study_uid: of the study.
+        namespace: of the study.
+        target: labels of the target that say where a series was scraped.
+    """
 
     study_uid: str
+    namespace: str
+    target: TargetLabels
     settles: ClassVar[bool] = False
 
     def query(self, window: float) -> str:
         """One range selector over all of them."""
         names = "|".join((MetricName.OBJECTIVE, MetricName.TOKENS, MetricName.FINISHED, MetricName.LOSS))
-        return f'{{__name__=~"{names}",study_uid="{escaped(self.study_uid)}"}}[{math.ceil(window)}s]'
+        uid, namespace = escaped(self.study_uid), escaped(self.namespace)
+        place = f'{self.target.namespace}="{namespace}",{self.target.pod}!=""'
+        return f'{{__name__=~"{names}",study_uid="{uid}",{place}}}[{math.ceil(window)}s]'
 
     def read(self, answer: Answer) -> Findings:
         """Each objective with the tokens of the same scrape."""
@@ -108,7 +130,7 @@ class TrainerSeries:
             return _odd(answer.kind, "a range of samples")
         scrapes: dict[tuple[frozenset[tuple[str, str]], float], dict[str, float]] = {}
         for series in answer.series:
-            if series.labels.get("study_uid") != self.study_uid:
+            if not self._is_ours(series.labels):
                 continue
             name = series.labels.get("__name__", "")
             target = frozenset((key, value) for key, value in series.labels.items() if key != "__name__")
@@ -121,6 +143,13 @@ class TrainerSeries:
                 newest[reading.key] = (at, reading)
         return Findings(tuple(reading for _, reading in newest.values()))
 
+    def _is_ours(self, labels: Mapping[str, str]) -> bool:
+        """Whether a series is of the study, and its target a pod of the run's Job, whose name these begin with."""
+        place = (labels.get("study_uid"), labels.get(self.target.namespace))
+        run, pod = labels.get("run", ""), labels.get(self.target.pod, "")
+        stem = f"{run}-"[:_POD_STEM]
+        return place == (self.study_uid, self.namespace) and run != "" and pod.startswith(stem) and pod != stem
+
 
 @dataclass(frozen=True)
 class CustomQuery:
@@ -129,10 +158,12 @@ class CustomQuery:
     Args:
         spec: as in the study.
         values: names and what `$name` in its expressions stands for, `window` excepted.
+        target: labels of the target, by which the trainers' own tokens are asked for.
     """
 
     spec: QuerySpec
     values: tuple[tuple[str, str], ...]
+    target: TargetLabels
     settles: ClassVar[bool] = True
 
     def query(self, window: float) -> str:
@@ -149,7 +180,8 @@ class CustomQuery:
         if self.spec.tokens is not None:
             return self.spec.tokens
         labels = "trial, rung" if self.spec.labels.run is None else "trial, rung, run"
-        return f'max by ({labels}) (last_over_time({MetricName.TOKENS}{{study_uid="$study_uid"}}[$window]))'
+        own = f'study_uid="$study_uid",{self.target.namespace}="$namespace"'
+        return f"max by ({labels}) (last_over_time({MetricName.TOKENS}{{{own}}}[$window]))"
 
     def read(self, answer: Answer) -> Findings:
         """One value for each trial and rung; what is ambiguous is left out and said."""

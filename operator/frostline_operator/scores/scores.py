@@ -19,7 +19,7 @@ from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine.reconcile import INTERVALS, Patience, Sample
 from frostline_operator.engine.state import Run, StudyState
 from frostline_operator.scores.asking import Asker
-from frostline_operator.scores.queries import CustomQuery, Form, Reading, TrainerSeries
+from frostline_operator.scores.queries import CustomQuery, Form, Reading, TargetLabels, TrainerSeries
 from frostline_operator.scores.scrape import Exposition, Scraper
 
 _SCRAPE_SECONDS = 5.0
@@ -48,8 +48,8 @@ class ScoredStudy:
 
 
 @dataclass(frozen=True)
-class Timing:
-    """What of the operator's settings tells when values come. All in seconds."""
+class ScoreSettings:
+    """What of the operator's settings tells when values come, in seconds, and from where."""
 
     interval: float
     """Between two scrapes by Prometheus, where the study does not say."""
@@ -57,6 +57,7 @@ class Timing:
     """That a trainer stays up to be read directly."""
     tick: float
     """Between two looks at the study."""
+    target: TargetLabels
 
 
 @dataclass
@@ -93,11 +94,11 @@ class Scores:
         study: whose.
         scraper: reads trainers.
         asker: asks Prometheus, None where the operator knows of none.
-        timing: of the operator.
+        settings: of the operator.
     """
 
-    def __init__(self, study: ScoredStudy, scraper: Scraper, asker: Asker | None, timing: Timing) -> None:
-        self._study, self._scraper, self._asker, self._timing = study, scraper, asker, timing
+    def __init__(self, study: ScoredStudy, scraper: Scraper, asker: Asker | None, settings: ScoreSettings) -> None:
+        self._study, self._scraper, self._asker, self._settings = study, scraper, asker, settings
         self._metrics: MetricsSpec | None = None
         """Of the study, as of the last tick."""
         self._form: Form | None = None
@@ -121,7 +122,7 @@ class Scores:
         given = None if self._metrics is None else self._metrics.interval
         if given is not None:
             return parse_duration(given)
-        return self._timing.interval if self.from_prometheus else _SCRAPE_SECONDS
+        return self._settings.interval if self.from_prometheus else _SCRAPE_SECONDS
 
     @property
     def _intervals(self) -> int:
@@ -132,7 +133,7 @@ class Scores:
     def linger_seconds(self) -> float:
         """How long a trainer stays up for its last values to be seen."""
         if not self.from_prometheus:
-            return self._timing.linger
+            return self._settings.linger
         return self._intervals * self.interval + DISCOVERY_SECONDS
 
     def patience(self) -> Patience | None:
@@ -167,7 +168,7 @@ class Scores:
         if not self._open:
             self._asker.rest(uid)
             return
-        period = min(_LONGEST_PERIOD, max(_LEAST_PERIOD, self._timing.tick, self.interval / 4))
+        period = min(_LONGEST_PERIOD, max(_LEAST_PERIOD, self._settings.tick, self.interval / 4))
         oldest = min((run.awaited.since for run in state.awaiting_runs if run.awaited), default=now)
         self._asker.follow(uid, form, self._receive, self.interval, period, max(0.0, now - oldest))
         self._asked = self._asker.asked(uid)  # before its answer is taken, which so is there if this says so
@@ -269,10 +270,12 @@ class Scores:
         if problem is not None and state.finished is None:
             return Availability(False, problem.reason, f"{problem.message}. {_meanwhile(state, patience)}")
         if self._last_source == "Record":
+            target = self._settings.target
             message = (
                 "Prometheus answers, but did not have the values of the run that ended last within "
                 f"{patience.seconds:g} s, so its record counts; make sure that it scrapes this study's pods every "
-                f"{self.interval:g} s (docs/metrics.md), or correct metrics.interval"
+                f"{self.interval:g} s and gives them the labels {target.namespace} and {target.pod} (docs/metrics.md), "
+                "or correct metrics.interval"
             )
             return Availability(False, "NoSamples", message)
         overdue = [r for r in state.awaiting_runs if r.awaited and time.time() - r.awaited.since > patience.seconds]
@@ -296,8 +299,9 @@ class Scores:
     def _form_of(self, metrics: MetricsSpec) -> Form:
         study, query = self._study, metrics.query
         if query is None:
-            return TrainerSeries(study.uid)
-        return CustomQuery(query, (("study", study.name), ("study_uid", study.uid), ("namespace", study.namespace)))
+            return TrainerSeries(study.uid, study.namespace, self._settings.target)
+        values = (("study", study.name), ("study_uid", study.uid), ("namespace", study.namespace))
+        return CustomQuery(query, values, self._settings.target)
 
     def _watch_outcomes(self, state: StudyState) -> None:
         """Notice which runs are booked, and by what."""

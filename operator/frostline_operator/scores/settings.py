@@ -16,6 +16,7 @@ from pydantic import Field
 from frostline_trainer.contract import FieldPath, Section
 
 File = Annotated[str, Field(min_length=1, max_length=4096)]
+LabelName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", max_length=128)]
 _HEADER_NAME = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 _OURS = ("authorization", "content-type", "content-length", "host")
 
@@ -44,6 +45,10 @@ class PrometheusSettings(Section):
     """How far back samples are looked for when an operator starts; later on it looks back to its last answer."""
     interval_seconds: Annotated[float, Field(gt=0, le=3600)] = 15.0
     """How often it scrapes trainers, for studies that do not say so in metrics.interval."""
+    namespace_label: LabelName = "namespace"
+    """The label by which it says in which namespace it has scraped a series: a study's are those of its own only."""
+    pod_label: LabelName = "pod"
+    """The label by which it says of which pod a series is: a run's values count from the pods of its Job only."""
 
     def problems(self) -> Iterator[tuple[FieldPath, str]]:
         """Settings that contradict each other, or do nothing."""

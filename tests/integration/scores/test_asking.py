@@ -13,12 +13,13 @@ from frostline_operator.api.metrics import QuerySpec
 from frostline_operator.engine.reconcile import Sample
 from frostline_operator.scores.asking import Asker
 from frostline_operator.scores.prometheus import PrometheusClient
-from frostline_operator.scores.queries import CustomQuery, Reading, TrainerSeries
+from frostline_operator.scores.queries import CustomQuery, Reading, TargetLabels, TrainerSeries
 from frostline_operator.scores.settings import PrometheusSettings
 
 from .server import Server, serving
 
 UID = "uid-1"
+SERIES = TrainerSeries(UID, "n", TargetLabels())
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
 
 
 def shown(objective: str, tokens: int, at: float = 1.0) -> list[dict[str, Any]]:
-    labels = {"study_uid": UID, "trial": "s-0000", "rung": "0", "run": "r"}
+    labels = {"study_uid": UID, "trial": "s-0000", "rung": "0", "run": "r", "namespace": "n", "pod": "r-x"}
     values = {"frostline_trial_objective": objective, "frostline_trial_tokens_total": str(tokens)}
     return [{"metric": {"__name__": n, **labels}, "values": [[at, v]]} for n, v in values.items()]
 
@@ -81,7 +82,7 @@ def test_each_value_is_handed_on_once_and_wakes_its_study(
     server: Server, asker: Asker, taker: Taker, woken: list[str]
 ) -> None:
     server.finds("matrix", *shown("NaN", 100))
-    asker.follow(UID, TrainerSeries(UID), taker, interval=1.0, period=0.1)
+    asker.follow(UID, SERIES, taker, interval=1.0, period=0.1)
     until(lambda: len(server.queries) >= 3)
     [reading] = taker.all()
     assert reading.sample.tokens == 100 and woken == [UID]
@@ -92,7 +93,7 @@ def test_each_value_is_handed_on_once_and_wakes_its_study(
 
 
 def test_the_first_query_looks_back_further_than_the_next_ones(server: Server, asker: Asker, taker: Taker) -> None:
-    asker.follow(UID, TrainerSeries(UID), taker, interval=1.0, period=0.1, back=1000.0)
+    asker.follow(UID, SERIES, taker, interval=1.0, period=0.1, back=1000.0)
     until(lambda: len(server.queries) >= 3)
     first, *others = windows(server)
     assert first == 1060 and set(others) <= {61}
@@ -101,7 +102,7 @@ def test_the_first_query_looks_back_further_than_the_next_ones(server: Server, a
 def test_after_an_outage_it_looks_back_to_before_it(
     server: Server, asker: Asker, taker: Taker, woken: list[str]
 ) -> None:
-    asker.follow(UID, TrainerSeries(UID), taker, interval=1.0, period=0.1)
+    asker.follow(UID, SERIES, taker, interval=1.0, period=0.1)
     until(lambda: len(server.queries) >= 2)
     server.says_text("down", 502)
     until(lambda: (p := asker.problem(UID)) is not None and p.reason == "ServerError")
@@ -121,7 +122,7 @@ def test_after_an_outage_it_looks_back_to_before_it(
 
 def test_while_it_is_down_it_is_asked_more_rarely(server: Server, asker: Asker, taker: Taker) -> None:
     server.says_text("down", 502)
-    asker.follow(UID, TrainerSeries(UID), taker, interval=30.0, period=0.1)
+    asker.follow(UID, SERIES, taker, interval=30.0, period=0.1)
     time.sleep(2.0)
     assert len(server.queries) <= 6  # after 0.1, 0.2, 0.4, 0.8 s ...; evenly it would be twenty
 
@@ -129,7 +130,7 @@ def test_while_it_is_down_it_is_asked_more_rarely(server: Server, asker: Asker, 
 def test_a_slow_prometheus_holds_up_nobody(server: Server, asker: Asker, taker: Taker) -> None:
     server.pause = 5
     began = time.monotonic()
-    asker.follow(UID, TrainerSeries(UID), taker, interval=1.0, period=0.1)
+    asker.follow(UID, SERIES, taker, interval=1.0, period=0.1)
     assert taker.all() == []
     asker.rest(UID)
     asker.forget(UID)
@@ -137,14 +138,14 @@ def test_a_slow_prometheus_holds_up_nobody(server: Server, asker: Asker, taker: 
 
 
 def test_studies_without_open_runs_are_not_asked_for(server: Server, asker: Asker, taker: Taker) -> None:
-    asker.follow(UID, TrainerSeries(UID), taker, interval=1.0, period=0.1)
+    asker.follow(UID, SERIES, taker, interval=1.0, period=0.1)
     until(lambda: len(server.queries) >= 2)
     asker.rest(UID)
     time.sleep(0.3)
     asked = len(server.queries)
     time.sleep(0.5)
     assert len(server.queries) == asked
-    asker.follow(UID, TrainerSeries(UID), taker, interval=1.0, period=0.1)
+    asker.follow(UID, SERIES, taker, interval=1.0, period=0.1)
     until(lambda: len(server.queries) > asked)
     asker.forget(UID)
     assert taker.all() == [] and asker.problem(UID) is None and not asker.asked(UID)
@@ -153,7 +154,7 @@ def test_studies_without_open_runs_are_not_asked_for(server: Server, asker: Aske
 def test_whether_it_was_asked_at_all(server: Server, asker: Asker, taker: Taker) -> None:
     assert not asker.asked(UID)
     server.says_text("down", 502)
-    asker.follow(UID, TrainerSeries(UID), taker, interval=1.0, period=0.1)
+    asker.follow(UID, SERIES, taker, interval=1.0, period=0.1)
     until(lambda: asker.asked(UID))
 
 
@@ -166,7 +167,7 @@ def custom(objective: str, tokens: int) -> list[dict[str, Any]]:
 def shows_at_first(server: Server, asker: Asker, taker: Taker, interval: float) -> None:
     """A query of one's own whose first answer is 1.5 at 200 tokens."""
     server.finds("vector", *custom("1.5", 200))
-    asker.follow(UID, CustomQuery(QuerySpec(objective="x"), ()), taker, interval=interval, period=0.05)
+    asker.follow(UID, CustomQuery(QuerySpec(objective="x"), (), TargetLabels()), taker, interval=interval, period=0.05)
 
 
 def taken(taker: Taker) -> list[Sample]:

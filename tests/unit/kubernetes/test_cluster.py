@@ -21,7 +21,8 @@ from frostline_operator.kubernetes.objects.jobs import StudyRef
 from frostline_operator.kubernetes.settings import OperatorSettings
 from frostline_operator.kubernetes.status.events import Recorder
 from frostline_operator.runtime.protocol import RunView, Trouble
-from frostline_operator.scores.scores import ScoredStudy, Scores, Timing
+from frostline_operator.scores.queries import TargetLabels
+from frostline_operator.scores.scores import ScoredStudy, Scores, ScoreSettings
 from frostline_operator.scores.scrape import Scraper
 from frostline_trainer.contract import ExitCode, RunResult, TrialResult
 from tests.unit.engine.world import PROFILE, World, study
@@ -43,7 +44,12 @@ class Place:
         self.fleet.start()
         self.caches.start()
         eventually(lambda: self.caches.synced and self.fleet.synced)
-        scores = Scores(ScoredStudy("s", "space", STUDY.uid), Scraper(lambda uid: None), None, Timing(15, 10, 2))
+        scores = Scores(
+            ScoredStudy("s", "space", STUDY.uid),
+            Scraper(lambda uid: None),
+            None,
+            ScoreSettings(15, 10, 2, TargetLabels()),
+        )
         sweeper = Sweeper(as_api, self.caches, STUDY, settings, Recorder(as_api, STUDY))
         self.writes = WriteBudget()
         self.cluster = KubernetesCluster(STUDY, as_api, self.caches, self.fleet, scores, sweeper, self.writes, settings)

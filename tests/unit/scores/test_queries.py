@@ -12,20 +12,21 @@ from hypothesis import strategies as st
 from frostline_operator.api.metrics import QueryLabels, QuerySpec
 from frostline_operator.engine.reconcile import Sample
 from frostline_operator.scores.prometheus import Answer, Series
-from frostline_operator.scores.queries import CustomQuery, TrainerSeries, escaped, filled
+from frostline_operator.scores.queries import CustomQuery, TargetLabels, TrainerSeries, escaped, filled
 
 UID = "uid-1"
+PLACE = {"namespace": "n", "instance": "10.0.0.1:9090"}
 OBJECTIVE, TOKENS = "frostline_trial_objective", "frostline_trial_tokens_total"
 FINISHED, LOSS = "frostline_trial_finished", "frostline_trial_loss"
 
 
 def series(name: str, points: Mapping[float, float], **labels: str) -> Series:
-    everything = {"study_uid": UID, "trial": "s-0000", "rung": "1", "run": "r", "instance": "10.0.0.1:9090", **labels}
+    everything = {"study_uid": UID, "trial": "s-0000", "rung": "1", "run": "r", "pod": "r-x7k2p", **PLACE, **labels}
     return Series({"__name__": name, **everything}, tuple(points.items()))
 
 
 def read(*found: Series) -> list[Sample]:
-    findings = TrainerSeries(UID).read(Answer("matrix", found))
+    findings = TrainerSeries(UID, "n", TargetLabels()).read(Answer("matrix", found))
     assert findings.problem is None
     return sorted((reading.sample for reading in findings.readings), key=lambda s: (s.trial, s.tokens))
 
@@ -92,7 +93,7 @@ def test_finished_belongs_to_the_scrape_too() -> None:
             series(FINISHED, {1.0: 0, 2.0: 1}),
         ),
     )
-    [reading] = TrainerSeries(UID).read(answer).readings
+    [reading] = TrainerSeries(UID, "n", TargetLabels()).read(answer).readings
     assert reading.finished and reading.run == "r" and math.isnan(reading.sample.objective)
 
 
@@ -111,15 +112,44 @@ def test_whatever_is_lost_each_value_is_one_that_the_trainer_showed(
     assert {s.tokens for s in found} == {count for _, count in both}
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"namespace": "tenant"},
+        {"namespace": ""},
+        {"pod": "another-run-x7k2p"},
+        {"pod": "r"},
+        {"pod": ""},
+        {"run": "", "pod": "-x7k2p"},
+        {"namespace": "tenant", "exported_namespace": "n"},
+        {"pod": "tenants-pod", "exported_pod": "r-x7k2p"},
+    ],
+)
+def test_what_was_scraped_elsewhere_is_no_value_whatever_it_says_of_itself(labels: dict[str, str]) -> None:
+    forged = [series(OBJECTIVE, {10.0: -100.0}, **labels), series(TOKENS, {10.0: 800}, **labels)]
+    own = [series(OBJECTIVE, {10.0: 2.5}), series(TOKENS, {10.0: 200})]
+    assert read(*forged, *own) == [Sample("s-0000", 1, 200, 2.5)]
+    assert 'namespace="n"' in TrainerSeries(UID, "n", TargetLabels()).query(60)
+
+
+def test_a_long_runs_pods_begin_with_as_much_of_its_name_as_kubernetes_keeps() -> None:
+    run = "a" * 60
+    labels = {"run": run, "pod": run[:58] + "x7k2p"}
+    own = [series(OBJECTIVE, {10.0: 2.5}, **labels), series(TOKENS, {10.0: 200}, **labels)]
+    assert read(*own) == [Sample("s-0000", 1, 200, 2.5)]
+
+
 def test_an_answer_of_another_shape_is_a_problem() -> None:
     for kind in ("scalar", "string", "vector"):
-        problem = TrainerSeries(UID).read(Answer(kind)).problem
+        problem = TrainerSeries(UID, "n", TargetLabels()).read(Answer(kind)).problem
         assert problem is not None and problem.reason == "InvalidQuery"
 
 
 def test_names_are_escaped_in_the_query() -> None:
     assert escaped('a"b\\c\nd') == 'a\\"b\\\\c\\nd'
-    assert TrainerSeries('x"} or vector(1) #').query(59.2).endswith('study_uid="x\\"} or vector(1) #"}[60s]')
+    odd = 'x"} or vector(1) #'
+    text = TrainerSeries(odd, odd, TargetLabels("ns", "p")).query(59.2)
+    assert text.endswith('study_uid="x\\"} or vector(1) #",ns="x\\"} or vector(1) #",p!=""}[60s]')
 
 
 # --- a query of one's own ---
@@ -133,9 +163,11 @@ def vector(part: str, value: float, **labels: str) -> Series:
 
 
 def test_objective_and_tokens_are_asked_for_in_one_query() -> None:
-    text = CustomQuery(QuerySpec(objective='a{uid="$study_uid"} # why', labels=QueryLabels()), VALUES).query(300)
+    text = CustomQuery(
+        QuerySpec(objective='a{uid="$study_uid"} # why', labels=QueryLabels()), VALUES, TargetLabels()
+    ).query(300)
     assert text.count("label_replace") == 2 and f'a{{uid="{UID}"}} # why\n)' in text
-    assert f'max by (trial, rung) (last_over_time({TOKENS}{{study_uid="{UID}"}}[300s]))' in text
+    assert f'max by (trial, rung) (last_over_time({TOKENS}{{study_uid="{UID}",namespace="n"}}[300s]))' in text
 
 
 def test_only_known_names_are_replaced() -> None:
@@ -152,7 +184,7 @@ def test_values_are_those_with_trial_rung_and_tokens() -> None:
             vector("tokens", 100.0, trial="s-0001", rung="0"),
         ),
     )
-    findings = CustomQuery(QUERY, VALUES).read(answer)
+    findings = CustomQuery(QUERY, VALUES, TargetLabels()).read(answer)
     assert [reading.sample for reading in findings.readings] == [Sample("s-0000", 0, 200, 2.5)]
     assert findings.readings[0].run is None and findings.problem is None
 
@@ -160,14 +192,14 @@ def test_values_are_those_with_trial_rung_and_tokens() -> None:
 def test_labels_of_other_names_are_mapped() -> None:
     spec = QuerySpec(objective="a", tokens="b", labels=QueryLabels(trial="t", rung="r", run="job"))
     labels = {"t": "s-0000", "r": "2", "job": "run-7"}
-    findings = CustomQuery(spec, VALUES).read(
+    findings = CustomQuery(spec, VALUES, TargetLabels()).read(
         Answer("vector", (vector("objective", 1.0, **labels), vector("tokens", 9.0, **labels)))
     )
     assert [(reading.run, reading.sample) for reading in findings.readings] == [("run-7", Sample("s-0000", 2, 9, 1.0))]
 
 
 def problem_of(*found: Series, kind: str = "vector", warnings: tuple[str, ...] = ()) -> tuple[str, str, int]:
-    findings = CustomQuery(QUERY, VALUES).read(Answer(kind, found, warnings))
+    findings = CustomQuery(QUERY, VALUES, TargetLabels()).read(Answer(kind, found, warnings))
     assert findings.problem is not None
     return findings.problem.reason, findings.problem.message, len(findings.readings)
 
@@ -197,7 +229,7 @@ def test_a_part_of_an_answer_is_no_answer() -> None:
     reason, message, count = problem_of(*both, warnings=("store gateway 2 cannot be reached",))
     assert (reason, count) == ("PartialAnswer", 0) and "gateway" in message
     remark = Answer("vector", tuple(both), ("PromQL info: metric might not be a counter",))
-    assert CustomQuery(QUERY, VALUES).read(remark).problem is None
+    assert CustomQuery(QUERY, VALUES, TargetLabels()).read(remark).problem is None
 
 
 def test_scalars_and_ranges_are_no_vectors() -> None:

@@ -14,8 +14,8 @@ from frostline_operator.kubernetes.acceptance import without_prometheus
 from frostline_operator.kubernetes.settings import OperatorSettings
 from frostline_operator.scores.asking import Asker
 from frostline_operator.scores.prometheus import PrometheusClient
-from frostline_operator.scores.queries import Reading
-from frostline_operator.scores.scores import DISCOVERY_SECONDS, ScoredStudy, Scores, Timing
+from frostline_operator.scores.queries import Reading, TargetLabels
+from frostline_operator.scores.scores import DISCOVERY_SECONDS, ScoredStudy, Scores, ScoreSettings
 from frostline_operator.scores.scrape import Exposition, Scraper
 from tests.unit.engine.world import Trouble, World, study
 
@@ -38,8 +38,10 @@ def scores(prometheus: dict[str, Any], metrics: dict[str, Any], asked: bool = Tr
     made = settings(prometheus)
     kind = _Asker if asked else Asker
     asker = kind(PrometheusClient(made.prometheus), 300.0, lambda _: None) if prometheus else None
-    timing = Timing(made.prometheus.interval_seconds, made.linger_seconds, made.tick_seconds)
-    found = Scores(ScoredStudy("s", "n", "uid-1"), Scraper(lambda _: None), asker, timing)
+    score_settings = ScoreSettings(
+        made.prometheus.interval_seconds, made.linger_seconds, made.tick_seconds, TargetLabels()
+    )
+    found = Scores(ScoredStudy("s", "n", "uid-1"), Scraper(lambda _: None), asker, score_settings)
     world = World(study(metrics=metrics))
     world.tick()
     found.collect(world.spec, world.state, world.now)
