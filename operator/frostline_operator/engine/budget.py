@@ -44,15 +44,15 @@ class Remaining:
         return None
 
 
-def charged(state: StudyState) -> Amounts:
-    """All that is reserved and settled so far."""
-    charges = [run.charged for run in state.runs.values()]
+def charged(state: StudyState, reserved: bool = True) -> Amounts:
+    """All that is settled so far, and what active runs have reserved unless `reserved` is false."""
+    charges = [run.charged for run in state.runs.values() if reserved or not run.state.active]
     return Amounts(sum(c.tokens for c in charges), sum(c.gpu_seconds for c in charges), sum(c.cost for c in charges))
 
 
-def remaining(budget: BudgetSpec, state: StudyState, now: float) -> Remaining:
-    """What is left, reservations counted as spent."""
-    spent = charged(state)
+def remaining(budget: BudgetSpec, state: StudyState, now: float, reserved: bool = True) -> Remaining:
+    """What is left, reservations of active runs counted as spent unless `reserved` is false."""
+    spent = charged(state, reserved)
     elapsed = 0.0 if state.started_at is None else max(0.0, now - state.started_at)
     wall = math.inf if budget.wall_clock is None else parse_duration(budget.wall_clock) - elapsed
     return Remaining(

@@ -61,6 +61,9 @@ class _Tick:
             self._stop_all("the study is suspended")
             self.do(Wait("the study is suspended"))
             return self.actions
+        if self._all_at_fault():
+            self._fail()
+            return self.actions
         blocked = self._start()
         self._conclude(blocked)
         return self.actions
@@ -169,15 +172,15 @@ class _Tick:
 
     def _conclude(self, blocked: str | None) -> None:
         if self._all_at_fault():
-            faulty = next(r for t in self.state.trials.values() for r in t.results if r.state == "Failed")
-            self._stop_all("the study is at fault")
-            self._finish("Failed", faulty.message)
+            self._fail()
+            return
+        if self.state.active_runs:
+            # What runs have reserved is theirs: to stop them for it would give it back and start them again
+            spent = remaining(self.spec.budget, self.state, self.seen.now, reserved=False).exhausted()
+            if spent is not None and self.spec.budget.on_exhausted == "Stop":
+                self._stop_all(f"budget.{to_camel(spent)} is spent")
             return
         limit = remaining(self.spec.budget, self.state, self.seen.now).exhausted()
-        if self.state.active_runs:
-            if limit is not None and self.spec.budget.on_exhausted == "Stop":
-                self._stop_all(f"budget.{to_camel(limit)} is spent")
-            return
         if self.state.awaiting_runs:
             return
         open_work = [t for t in self.state.trials.values() if t.waiting]
@@ -200,6 +203,11 @@ class _Tick:
         failed = sum(1 for result in results if result.state == "Failed")
         all_trials_failed = failed > 0 and failed == self.plan.trials
         return failed == len(results) and (failed >= FAULTY_STUDY or all_trials_failed)
+
+    def _fail(self) -> None:
+        faulty = next(r for t in self.state.trials.values() for r in t.results if r.state == "Failed")
+        self._stop_all("the study is at fault")
+        self._finish("Failed", faulty.message)
 
     def _stop_all(self, reason: str) -> None:
         for run in self.state.active_runs:

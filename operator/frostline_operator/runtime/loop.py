@@ -118,7 +118,8 @@ class StudyLoop:
             self.store.add_samples(run.name, one.samples)
             if not run.state.active:
                 continue
-            if one.phase == "Ended":
+            if one.phase == "Ended" or (one.phase == "Absent" and run.state is not RunState.PENDING):
+                # Only a pending run is started: one that was told to stop before that, or that left nothing, is over
                 self._book(spec, run, one, view.patience)
             elif one.phase == "Running":
                 self._watch(run, one)

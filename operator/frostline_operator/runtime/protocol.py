@@ -31,8 +31,8 @@ class RunView:
 
     run: str
     phase: Literal["Absent", "Starting", "Running", "Ended"]
-    """Absent: never started. Starting: asked for, and its trainer does not run yet. Ended: it holds no device any
-    more."""
+    """Absent: never started, or no trace is left of it. Starting: asked for, and its trainer does not run yet. Ended:
+    it holds no device any more."""
     samples: tuple[Sample, ...] = ()
     """Of a run that runs, the values since the last look. Of one that has ended, all that its source has shown of it,
     so that what is awaited can be told from what has come."""

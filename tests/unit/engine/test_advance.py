@@ -388,3 +388,24 @@ def test_on_a_small_card_a_rung_of_no_more_tokens_is_trained_anew() -> None:
         again += sum(run.layers == 3 and run.rung == 1 for run in state.runs.values())
         assert all(run.start_tokens < run.tokens for run in state.runs.values())
     assert again
+
+
+@pytest.mark.parametrize("limit", [{"tokens": 800}, {"gpuSeconds": 100}])
+def test_runs_are_not_stopped_for_what_they_have_reserved_themselves(limit: dict[str, Any]) -> None:
+    search = {"algorithm": "SuccessiveHalving", "trials": 8, "parallelism": 4}
+    world = World(study(search=search, budget={**limit, "onExhausted": "Stop"}))
+    actions = world.tick()
+    assert any(isinstance(action, StartRun) for action in actions)
+    assert not any(isinstance(action, StopRun) for action in actions)
+
+
+def test_no_run_is_started_in_the_tick_that_finds_the_study_at_fault() -> None:
+    world = World(
+        study(search={"algorithm": "SuccessiveHalving", "trials": 12, "parallelism": 2, "maxTrialsPerRun": 1})
+    )
+    world.trouble.faulty = frozenset(range(12))
+    while world.state.finished is None:
+        actions = world.tick()
+        if world.state.active_runs:
+            world.end_one()
+    assert not any(isinstance(action, StartRun) for action in actions)

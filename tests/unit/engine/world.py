@@ -84,6 +84,8 @@ class World:
         self.now = 1000.0
         self.log: list[Action] = []
         self.started_at: dict[str, float] = {}
+        self.started: set[str] = set()
+        """Runs that were still to be started when a tick was over; others were told to stop within it."""
         self.trained: Counter[str] = Counter()
         """Tokens that each run has trained for all its trials, as far as anybody could see."""
         self._saving = random.Random(seed)
@@ -101,6 +103,7 @@ class World:
                 self.started_at[action.name] = self.now
         if self.state.started_at is None:
             self.state.started_at = self.now
+        self.started |= {run.name for run in self.state.active_runs if run.state is RunState.PENDING}
         self.log += actions
         again = [a for a in advance(self.observe()) if not isinstance(a, Wait)]
         assert again == [], f"asked again for {again}"
@@ -132,6 +135,9 @@ class World:
     def end_one(self) -> None:
         """Let some active run end, any of them first."""
         run = self.random.choice(sorted(self.state.active_runs, key=lambda run: run.name))
+        if run.name not in self.started:
+            settle(self.state, RunEnded(run.name, None, 0.0))
+            return
         limit = run.charged.gpu_seconds or 100.0
         seconds = min(limit, self.random.uniform(1, 60) * (20 if self.random.random() < self.trouble.slow else 1))
         self.now = max(self.now, self.started_at[run.name] + seconds)
