@@ -201,7 +201,8 @@ specs = st.fixed_dictionaries(
         ),
         "search": st.fixed_dictionaries(
             {}, optional={"trials": st.integers(0, 9), "eta": st.integers(1, 17),
-                          "sampler": st.sampled_from(["Random", "Grid"])}
+                          "sampler": st.sampled_from(["Random", "Grid", "Model"]),
+                          "algorithm": st.sampled_from(["ASHA", "Hyperband"])}
         ),
         "fidelity": st.one_of(
             st.just({"samples": {"max": 2000, "min": 500}}),

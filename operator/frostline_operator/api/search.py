@@ -34,8 +34,10 @@ class SearchSpec(Section):
     """SuccessiveHalving waits for a whole rung before promoting; its outcome does not depend on the order in which
     results arrive. Hyperband runs several such brackets, from many short trials to few long ones. ASHA promotes as soon
     as a trial is among the best 1/eta of its rung, so no GPU waits."""
-    sampler: Literal["Random", "Sobol", "Grid"] = "Random"
-    """How new configurations are drawn. Grid goes through all combinations (`gridPoints` per continuous range)."""
+    sampler: Literal["Random", "Sobol", "Grid", "Model"] = "Random"
+    """How new configurations are drawn. Grid goes through all combinations (`gridPoints` per continuous range). Model
+    learns from the study's results: a Gaussian process over all rungs proposes what is expected to do best at the
+    highest one (algorithm ASHA only)."""
     grid_points: Annotated[int, Field(ge=2, le=1000)] = 5
     """Grid: points per range without a step."""
     initial: Annotated[list[dict[str, Scalar]], Field(max_length=1000)] = Field(default_factory=list)
@@ -51,6 +53,12 @@ class SearchSpec(Section):
     """Runs at a time."""
     max_trials_per_run: Annotated[int, Field(ge=1, le=16)] = 16
     """At most so many trials of a rung share one run and its frozen prefix. 1 turns packing off."""
+
+    def problems(self) -> Iterator[tuple[FieldPath, str]]:
+        """A sampler that learns from results, with an algorithm that draws everything before the first result."""
+        if self.sampler == "Model" and self.algorithm != "ASHA":
+            text = f"Model proposes from results, and {self.algorithm} draws before there are any; set algorithm: ASHA"
+            yield ("sampler",), text
 
 
 class LayerRange(Section):

@@ -138,6 +138,13 @@ _RULES: dict[str, list[Rule]] = {
             "self.scale != 'Log' || !has(self.step)", "step goes with scale Linear only; remove one of the two", "step"
         ),
     ],
+    "SearchSpec": [
+        _rule(
+            "self.sampler != 'Model' || self.algorithm == 'ASHA'",
+            "Model proposes from results, and only ASHA draws after there are any; set algorithm: ASHA",
+            "sampler",
+        ),
+    ],
     "BudgetSpec": [
         _positive_duration("wallClock"),
     ],

@@ -1,7 +1,8 @@
 """Drawing configurations: seeded, in a fixed order that no result influences, and without repeats.
 
 Configuration i is a pure function of the parameters and the search settings. Which results have arrived, how many runs
-are parallel, or whether the operator was restarted in between changes nothing.
+are parallel, or whether the operator was restarted in between changes nothing. The sampler Model starts with this
+sequence too; what it proposes from results is in `proposals`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import functools
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from scipy.stats import qmc
@@ -35,6 +36,16 @@ def assignments(parameters: list[Parameter], search: SearchSpec, count: int) -> 
 def cardinality(parameters: list[Parameter], search: SearchSpec) -> int | None:
     """Number of distinct configurations, None where there are infinitely many (or more than can be listed)."""
     return _stream(_key(parameters, search)).size
+
+
+def fresh(parameters: list[Parameter], search: SearchSpec, taken: Collection[str], count: int) -> list[Assignment]:
+    """The first `count` configurations of the sequence whose identities are not in `taken`."""
+    free: list[Assignment] = []
+    # Each one that is taken stands for one of the sequence at most.
+    for assignment in _stream(_key(parameters, search)).take(len(taken) + count):
+        if len(free) < count and identity(assignment) not in taken:
+            free.append(dict(assignment))
+    return free
 
 
 def _key(parameters: list[Parameter], search: SearchSpec) -> str:
@@ -62,7 +73,7 @@ class _Stream:
         self, parameters: list[Parameter], sampler: str, grid_points: int, seed: int, initial: list[Assignment]
     ) -> None:
         self._parameters = parameters
-        self._choices = [_choices(p, grid_points if sampler == "Grid" else None) for p in parameters]
+        self._choices = [choices_of(p, grid_points if sampler == "Grid" else None) for p in parameters]
         self.size = self._listable_size()
         self._drawn: list[Assignment] = []
         self._seen: set[str] = set()
@@ -81,12 +92,12 @@ class _Stream:
             total *= len(choices)
             if total > _ENUMERABLE:
                 return None
-        return len({_identity(a) for a in self._enumerate()})
+        return len({identity(a) for a in self._enumerate()})
 
     def _enumerate(self) -> Iterator[Assignment]:
         listed = [choices for choices in self._choices if choices is not None]
         for values in itertools.product(*listed):
-            yield self._without_inactive(dict(zip((p.name for p in self._parameters), values, strict=True)))
+            yield active(self._parameters, dict(zip((p.name for p in self._parameters), values, strict=True)))
 
     def _generate(self, sampler: str, seed: int, initial: list[Assignment]) -> Iterator[Assignment]:
         rows = _unit_rows(sampler, len(self._parameters), seed)
@@ -106,27 +117,30 @@ class _Stream:
             yield from new
 
     def _fresh(self, assignment: Assignment) -> Iterator[Assignment]:
-        active = self._without_inactive(assignment)
-        identity = _identity(active)
-        if identity not in self._seen:
-            self._seen.add(identity)
-            yield active
+        configuration = active(self._parameters, assignment)
+        key = identity(configuration)
+        if key not in self._seen:
+            self._seen.add(key)
+            yield configuration
 
     def _from_unit(self, row: list[float]) -> Assignment:
         return {
-            p.name: _value(p, choices, u) for p, choices, u in zip(self._parameters, self._choices, row, strict=True)
+            p.name: value_at(p, choices, u) for p, choices, u in zip(self._parameters, self._choices, row, strict=True)
         }
 
-    def _without_inactive(self, assignment: Assignment) -> Assignment:
-        active: Assignment = {}
-        for parameter in self._parameters:
-            if parameter.when is not None and active.get(parameter.when.parameter) not in parameter.when.values:
-                continue
-            active[parameter.name] = assignment[parameter.name]
-        return active
+
+def active(parameters: list[Parameter], assignment: Assignment) -> Assignment:
+    """The configuration without the hyperparameters whose conditions do not hold."""
+    kept: Assignment = {}
+    for parameter in parameters:
+        if parameter.when is not None and kept.get(parameter.when.parameter) not in parameter.when.values:
+            continue
+        kept[parameter.name] = assignment[parameter.name]
+    return kept
 
 
-def _identity(assignment: Assignment) -> str:
+def identity(assignment: Assignment) -> str:
+    """Text that two configurations share only where they are the same."""
     return json.dumps(assignment, sort_keys=True)
 
 
@@ -141,7 +155,7 @@ def _unit_rows(sampler: str, dimensions: int, seed: int) -> Iterator[list[float]
         yield generator.random(dimensions).tolist()
 
 
-def _choices(parameter: Parameter, grid_points: int | None) -> list[Scalar] | None:
+def choices_of(parameter: Parameter, grid_points: int | None) -> list[Scalar] | None:
     """All values of a finite parameter, or the grid's points of a range; None where there are infinitely many."""
     if parameter.type == "Constant":
         assert parameter.value is not None
@@ -153,14 +167,14 @@ def _choices(parameter: Parameter, grid_points: int | None) -> list[Scalar] | No
         count = math.floor((parameter.max - parameter.min) / parameter.step * (1 + 1e-12)) + 1
         return [_number(parameter, parameter.min + i * parameter.step) for i in range(count)]
     if grid_points is not None:
-        points = [_value(parameter, None, i / (grid_points - 1)) for i in range(grid_points)]
+        points = [value_at(parameter, None, i / (grid_points - 1)) for i in range(grid_points)]
         return list(dict.fromkeys(points))
     if parameter.type == "Int" and parameter.max - parameter.min < _ENUMERABLE and parameter.scale == "Linear":
         return list(range(int(parameter.min), int(parameter.max) + 1))
     return None
 
 
-def _value(parameter: Parameter, choices: list[Scalar] | None, u: float) -> Scalar:
+def value_at(parameter: Parameter, choices: list[Scalar] | None, u: float) -> Scalar:
     """The value at position u in [0, 1] of the parameter's range."""
     if choices is not None:
         return choices[min(int(u * len(choices)), len(choices) - 1)]

@@ -12,7 +12,7 @@ import math
 from pydantic.alias_generators import to_camel
 
 from frostline_operator.api.study import HPOStudySpec
-from frostline_operator.engine import algorithms, attempts, launch, space, trust
+from frostline_operator.engine import algorithms, attempts, launch, proposals, space, trust
 from frostline_operator.engine.actions import Action, CreateTrial, EndTrial, FailTrial, Finish, StopRun, Wait
 from frostline_operator.engine.best import best_trial
 from frostline_operator.engine.budget import remaining
@@ -106,8 +106,10 @@ class _Tick:
         bracket = self.plan.brackets[index]
         if offset + bracket.sizes[0] - 1 in self.state.trials:
             return
-        for position in range(offset, offset + bracket.sizes[0]):
-            self._create(position, index, bracket.first_rung)
+        drawn = space.assignments(self.spec.parameters, self.spec.search, offset + bracket.sizes[0])
+        for position in range(offset, len(drawn)):
+            if position not in self.state.trials:
+                self._create(position, index, bracket.first_rung, drawn[position])
 
     def _climb_asynchronously(self) -> None:
         self._promote_asynchronously()
@@ -127,26 +129,34 @@ class _Tick:
         left = math.inf if self.plan.open_ended else self.plan.trials - len(self.state.trials)
         left = min(left, remaining(self.spec.budget, self.state, self.seen.now).trials)
         if not self.spec.suspend:
-            for _ in range(int(min(left, launcher.wanted_trials()))):
-                if not self._create(len(self.state.trials), 0, self._entry_rung()):
-                    left = 0
-                    break
-                left -= 1
+            wanted = int(min(left, self._at_a_time(launcher.wanted_trials())))
+            configurations = self._next_configurations(wanted)
+            for assignment in configurations:
+                self._create(len(self.state.trials), 0, self._entry_rung(), assignment)
+            left = left - wanted if len(configurations) == wanted else 0
         self.entry_closed = left <= 0
+
+    def _at_a_time(self, wanted: int) -> int:
+        if self.spec.search.sampler != "Model" or wanted == 0:
+            return wanted
+        return max(wanted, proposals.BATCH)
+
+    def _next_configurations(self, count: int) -> list[space.Assignment]:
+        """So many configurations after those that the study has, fewer where the space holds no more."""
+        if count <= 0:
+            return []
+        if self.spec.search.sampler == "Model":
+            return proposals.propose(self.spec, self.state, self.plan.top, count)
+        known = len(self.state.trials)
+        return space.assignments(self.spec.parameters, self.spec.search, known + count)[known:]
 
     def _entry_rung(self) -> int:
         if self.spec.trust.on_untrusted != "RaiseLowestRung":
             return 0
         return trust.lowest_trusted_rung(self.state, self.plan, self.spec.trust)
 
-    def _create(self, index: int, bracket: int, rung: int) -> bool:
-        if index in self.state.trials:
-            return True
-        drawn = space.assignments(self.spec.parameters, self.spec.search, index + 1)
-        if len(drawn) <= index:
-            return False
-        self.do(CreateTrial(index, trial_name(self.seen.name, index), bracket, rung, drawn[index]))
-        return True
+    def _create(self, index: int, bracket: int, rung: int, assignment: space.Assignment) -> None:
+        self.do(CreateTrial(index, trial_name(self.seen.name, index), bracket, rung, assignment))
 
     # --- what runs ---
 

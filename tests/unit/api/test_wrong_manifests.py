@@ -572,6 +572,14 @@ WRONG: list[tuple[str, str, str, list[str]]] = [
         [":14: spec.search.trials: the grid has 10 configurations only; set trials: 10 or less"],
     ),
     (
+        "a sampler that learns, and nothing to learn from",
+        "{trials: 16}",
+        "{trials: 8, sampler: Model, algorithm: Hyperband}",
+        [
+            ":14: spec.search.sampler: Model proposes from results, and Hyperband draws before there are any; set algorithm: ASHA"
+        ],
+    ),
+    (
         "two prices",
         "{trials: 16}",
         "{trials: 16}\n  budget: {prices: [{memoryClass: 8Gi, perHour: 1}, {memoryClass: 8Gi, perHour: 2}]}",

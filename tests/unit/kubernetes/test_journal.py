@@ -35,9 +35,9 @@ def same(a: StudyState, b: StudyState) -> bool:
     )
 
 
-def drive(seed: int, api: FakeApi, reload_each: int = 0) -> tuple[StudyState, World]:
+def drive(seed: int, api: FakeApi, reload_each: int = 0, sampler: str = "Random") -> tuple[StudyState, World]:
     """A whole study in the engine's test world, saved at every step and read again every so often."""
-    search = {"algorithm": "ASHA", "trials": 20, "parallelism": 4}
+    search = {"algorithm": "ASHA", "trials": 20, "parallelism": 4, "sampler": sampler}
     spec = study(search=search, parameters=[
         {"name": "lr", "type": "Float", "min": 1e-4, "max": 1e-1, "scale": "Log"},
         {"name": "batchSize", "type": "Categorical", "values": [5, 10]},
@@ -79,9 +79,10 @@ def test_what_is_read_back_is_what_was_saved(seed: int, monkeypatch: pytest.Monk
     assert all(chunk["metadata"]["ownerReferences"][0]["uid"] == STUDY.uid for chunk in chunks)
 
 
-def test_a_study_that_is_read_again_all_the_time_ends_like_one_that_is_not() -> None:
-    calm, _ = drive(7, FakeApi())
-    restless, _ = drive(7, FakeApi(), reload_each=1)
+@pytest.mark.parametrize("sampler", ["Random", "Model"])
+def test_a_study_that_is_read_again_all_the_time_ends_like_one_that_is_not(sampler: str) -> None:
+    calm, _ = drive(7, FakeApi(), sampler=sampler)
+    restless, _ = drive(7, FakeApi(), reload_each=1, sampler=sampler)
     assert same(calm, restless)
 
 
