@@ -64,6 +64,15 @@ class Family:
     def configurations(self) -> list[dict[str, Scalar]]:
         return list(self.document["configurations"])
 
+    @property
+    def sections(self) -> dict[str, Any]:
+        """Model and data of a study, as in a manifest. Nothing is trained: the table stands for them."""
+        if self.unit == "samples":
+            model: dict[str, Any] = {"family": "MLP", "hidden": [2] * (self.layers - 1)}
+            return {"model": model, "data": {"kind": "Table", "builtin": "breast-cancer"}}
+        model = {"family": "CausalLM", "config": {"model_type": "gpt2"}}
+        return {"model": model, "data": {"kind": "Text", "builtin": "python-docs"}}
+
     @functools.cached_property
     def depths(self) -> list[int]:
         """The z that were measured."""

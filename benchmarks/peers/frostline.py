@@ -59,12 +59,7 @@ class Variant:
                     family.unit: amount,
                 },
                 "promotion": self.promotion,
-                "model": {"family": "MLP", "hidden": [2] * (family.layers - 1)}
-                if family.unit == "samples"
-                else {"family": "CausalLM", "config": {"model_type": "gpt2"}},
-                "data": {"kind": "Table", "builtin": "breast-cancer"}
-                if family.unit == "samples"
-                else {"kind": "Text", "builtin": "python-docs"},
+                **family.sections,
             }
         )
 
