@@ -127,16 +127,22 @@ def report(
     ] = None,
     form: Annotated[str, typer.Option("--format", metavar="html|json|csv", help="What to write.")] = "html",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to. Default: DIR/report.html, or standard output.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where to, - for standard output. By default a page goes to DIR/report.html, or with --study to "
+            "report-NAME.html in this folder; data goes to standard output.",
+        ),
     ] = None,
 ) -> None:
     """Write the report of a study, finished or under way: one HTML page that needs nothing else, or its data."""
     if (folder is None) == (study is None):
         raise typer.BadParameter("give either the folder of a frostline run, or --study")
     if study is not None:
-        from frostline_operator.cli.export import export_study
+        from frostline_operator.cli.report import write_cluster_study
 
-        raise typer.Exit(export_study(study, form, kubeconfig, output))
+        raise typer.Exit(write_cluster_study(study, form, kubeconfig, output))
     assert folder is not None
     from frostline_operator.cli.report import write_report
 

@@ -16,7 +16,6 @@ from frostline_operator.api.loader import load_study
 from frostline_operator.api.problems import listed
 from frostline_operator.api.quantity import format_bytes
 from frostline_operator.api.study import HPOStudySpec
-from frostline_operator.cli import text
 from frostline_operator.cli.remedies import remedies
 from frostline_operator.engine.forecast import Forecast, forecast
 from frostline_operator.engine.memory import placement
@@ -25,6 +24,7 @@ from frostline_operator.engine.state import Observation, StudyState
 from frostline_operator.kubernetes.settings import OperatorSettings, SettingsError, load_settings
 from frostline_operator.local import devices
 from frostline_operator.local.profile import Memory, memory_of, profile_model
+from frostline_operator.report import numbers
 from frostline_trainer.contract import MAX_TRIALS_PER_RUN, ModelProfile
 
 
@@ -141,13 +141,13 @@ def _table(found: Forecast, profile: ModelProfile) -> Table:
     for row in found.rungs:
         layers = f"{row.layers}" if row.layers == row.asked_layers else f"{row.layers} of {row.asked_layers}"
         cells = [str(row.bracket)] if several else []
-        cells += [str(row.rung), layers, text.count(row.tokens), f"{row.trials:,}", str(row.together)]
-        cells += [text.count(row.parameters), text.flops(row.flops)]
+        cells += [str(row.rung), layers, numbers.amount(row.tokens), f"{row.trials:,}", str(row.together)]
+        cells += [numbers.amount(row.parameters), numbers.flops(row.flops)]
         if memory:
             need = "–" if row.required_bytes is None else format_bytes(row.required_bytes)
             cells += [row.memory_class or "fits nowhere", need]
         if timed:
-            cells.append("–" if row.seconds is None else text.duration(row.seconds))
+            cells.append("–" if row.seconds is None else numbers.duration(row.seconds))
         table.add_row(*cells)
     return table
 
@@ -157,10 +157,10 @@ def _comparison(found: Forecast, profile: ModelProfile) -> list[str]:
         return ["Open-ended: it draws configurations until the budget is spent; the table shows one at a time."]
     rows = [
         ("this study", found.flops, ""),
-        (f"halving over {profile.unit} alone", found.tokens_only, text.times(found.tokens_only, found.flops)),
-        ("every trial in full", found.full, text.times(found.full, found.flops)),
+        (f"halving over {profile.unit} alone", found.tokens_only, numbers.times(found.tokens_only, found.flops)),
+        ("every trial in full", found.full, numbers.times(found.full, found.flops)),
     ]
-    return [f"{name:<28} {text.flops(amount):>12}  {ratio}" for name, amount, ratio in rows]
+    return [f"{name:<28} {numbers.flops(amount):>12}  {ratio}" for name, amount, ratio in rows]
 
 
 def _total(found: Forecast, timed: bool, spec: HPOStudySpec) -> list[str]:
@@ -176,7 +176,7 @@ def _total(found: Forecast, timed: bool, spec: HPOStudySpec) -> list[str]:
         return []
     if found.seconds is None:
         return ["Device time is not known: a rung runs on a class without --tflops, or nowhere."]
-    lines = [f"{'device time':<28} {text.duration(found.seconds):>12}"]
+    lines = [f"{'device time':<28} {numbers.duration(found.seconds):>12}"]
     if found.cost is not None:
         lines.append(f"{'cost':<28} {found.cost:>12,.2f}  by budget.prices")
     elif spec.budget.prices:

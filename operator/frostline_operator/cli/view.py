@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from frostline_operator.api.quantity import parse_duration
-from frostline_operator.cli import text
 from frostline_operator.engine.remaining import seconds_left
 from frostline_operator.engine.state import Run
 from frostline_operator.engine.summary import Summary, summarize
 from frostline_operator.local.session import Session
+from frostline_operator.report import numbers
 
 
 class View(Protocol):
@@ -112,7 +112,7 @@ def _picture(session: Session) -> RenderableType:
     if session.loop.waiting_for:
         parts.append(Text(f"waiting: {session.loop.waiting_for}", style="yellow"))
     left = seconds_left(seen, summary)
-    parts.append(Text(f"about {text.duration(left)} left" if left is not None else "time left: not known yet"))
+    parts.append(Text(f"about {numbers.duration(left)} left" if left is not None else "time left: not known yet"))
     return Group(*parts)
 
 
@@ -134,7 +134,7 @@ def rung_table(summary: Summary, session: Session) -> Table:
         if running:
             cells.append(str(row.running or "–"))
         cells += [str(count or "–") for count in (row.finished, row.failed, row.promoted)]
-        cells += [text.value(row.best), "–" if row.spearman is None else f"{row.spearman:.2f}"]
+        cells += [numbers.value(row.best), "–" if row.spearman is None else f"{row.spearman:.2f}"]
         table.add_row(*cells)
     return table
 
@@ -159,8 +159,8 @@ def _best_line(summary: Summary, session: Session) -> str:
     trial = session.loop.state.trials[summary.best.trial]
     metric = session.study.spec.objective.metric
     return (
-        f"[bold]best so far[/bold]: {trial.name} with {metric} {text.value(summary.best.value)} at rung "
-        f"{summary.best_rung}  {text.assignment(trial.assignment)}"
+        f"[bold]best so far[/bold]: {trial.name} with {metric} {numbers.value(summary.best.value)} at rung "
+        f"{summary.best_rung}  {numbers.assignment(trial.assignment)}"
     )
 
 
@@ -168,14 +168,16 @@ def _budget_lines(summary: Summary, session: Session) -> list[str]:
     budget, spent = session.study.spec.budget, summary.spent
     found = []
     if budget.tokens is not None:
-        found.append(f"{text.count(spent.tokens)} of {text.count(budget.tokens)} {session.loop.profile.unit}")
+        found.append(f"{numbers.amount(spent.tokens)} of {numbers.amount(budget.tokens)} {session.loop.profile.unit}")
     if budget.gpu_seconds is not None:
-        found.append(f"{text.duration(spent.gpu_seconds)} of {text.duration(budget.gpu_seconds)} on devices")
+        found.append(f"{numbers.duration(spent.gpu_seconds)} of {numbers.duration(budget.gpu_seconds)} on devices")
     if budget.cost is not None:
         found.append(f"{spent.cost:.2f} of {budget.cost:.2f} in cost")
     if budget.wall_clock is not None and session.loop.state.started_at is not None:
         elapsed = time.time() - session.loop.state.started_at
-        found.append(f"{text.duration(elapsed)} of {text.duration(parse_duration(budget.wall_clock))} by the clock")
+        found.append(
+            f"{numbers.duration(elapsed)} of {numbers.duration(parse_duration(budget.wall_clock))} by the clock"
+        )
     return [f"budget: {', '.join(found)} (reservations counted)"] if found else []
 
 
@@ -184,7 +186,7 @@ def _progress_line(session: Session) -> str:
     summary = summarize(seen)
     runs = ", ".join(f"{run.name} {_share_done(session, run):.0%}" for run in session.loop.state.active_runs)
     left = seconds_left(seen, summary)
-    about = "" if left is None else f"; about {text.duration(left)} left"
+    about = "" if left is None else f"; about {numbers.duration(left)} left"
     return f"{summary.decided}/{summary.trials} trials decided; running: {runs or 'nothing'}{about}"
 
 
@@ -203,9 +205,9 @@ def show_outcome(session: Session, console: Console) -> None:
         console.print(f"[yellow]{condition.type}[/yellow]: {condition.message}", highlight=False)
     saved = summary.savings
     console.print(
-        f"{text.flops(saved.flops)} in {text.duration(_elapsed(session))}; every trial in full would take "
-        f"{text.times(saved.full, saved.flops)} as much compute, halving over {loop.profile.unit} alone "
-        f"{text.times(saved.tokens_only, saved.flops)}.",
+        f"{numbers.flops(saved.flops)} in {numbers.duration(_elapsed(session))}; every trial in full would take "
+        f"{numbers.times(saved.full, saved.flops)} as much compute, halving over {loop.profile.unit} alone "
+        f"{numbers.times(saved.tokens_only, saved.flops)}.",
         highlight=False,
     )
 

@@ -1,10 +1,7 @@
-"""The report of a study on a cluster, and what is taken from it to train on."""
+"""The record of a study on a cluster."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from frostline_operator.api.dump import to_yaml
 from frostline_operator.kubernetes.client.api import Api
 from frostline_operator.kubernetes.snapshot import read_study
 from frostline_operator.report.collect import collect
@@ -20,25 +17,3 @@ def read_cluster_record(api: Api, where: str, now: float) -> StudyRecord:
     """
     found = read_study(api, where, now)
     return collect(found.study, found.seen, found.samples, found.ended_at)
-
-
-def best_to_yaml(record: StudyRecord) -> str:
-    """The best configuration and how it came about, to be read by people and by the next pipeline."""
-    best = record.best
-    document: dict[str, Any] = {
-        "study": record.study.metadata.name,
-        "outcome": record.outcome,
-        "metric": record.study.spec.objective.metric,
-        "direction": record.study.spec.objective.direction,
-        "trials": len(record.trials),
-    }
-    if best is not None:
-        document["best"] = {
-            "trial": best.trial,
-            "value": best.value,
-            "rung": best.rung,
-            "layers": best.layers,
-            record.unit: best.tokens,
-            "assignment": dict(best.assignment),
-        }
-    return to_yaml(document)

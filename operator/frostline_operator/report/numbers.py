@@ -1,8 +1,9 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, in the report and in the terminal."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from frostline_trainer.contract import Scalar
 
@@ -11,7 +12,7 @@ DASH = "–"
 """Stands for what is not there."""
 
 
-def value(number: float | None, digits: int = 4) -> str:
+def value(number: float | None, digits: int = 5) -> str:
     """A measured value to so many significant digits; a dash where there is none."""
     if number is None or not math.isfinite(number):
         return DASH
@@ -28,6 +29,11 @@ def correlation(rho: float | None) -> str:
 def count(number: float) -> str:
     """A whole number with its thousands set apart."""
     return f"{number:,.0f}"
+
+
+def amount(number: float) -> str:
+    """A whole number to three digits from ten million on, such as `262,144` or `12.5M`."""
+    return count(number) if number < 10**7 else short(number)
 
 
 def short(number: float) -> str:
@@ -56,19 +62,22 @@ def duration(seconds: float) -> str:
     return " ".join(f"{amount} {unit}" for amount, unit in parts[first : first + 2] if amount)
 
 
-def times(factor: float) -> str:
-    """A ratio, such as `5.3 ×`."""
-    return f"{factor:.0f} ×" if factor >= 100 else f"{factor:.2g} ×" if factor >= 10 else f"{factor:.1f} ×"
+def times(before: float, after: float) -> str:
+    """How many times as much one amount is as another, such as `5.33 ×`; a dash where the other is nothing."""
+    if after <= 0:
+        return DASH
+    factor = before / after
+    return f"{factor:,.0f} ×" if factor >= 100 else f"{factor:.3g} ×"
 
 
-def size(amount: int | None) -> str:
-    """An amount of memory, such as `7.5 GiB`; a dash where it is not known."""
-    if not amount:
+def size(memory: int | None) -> str:
+    """An amount of memory in bytes, such as `7.5 GiB`; a dash where it is not known."""
+    if not memory:
         return DASH
     for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if amount >= factor:
-            return f"{amount / factor:.3g} {unit}"
-    return f"{amount} B"
+        if memory >= factor:
+            return f"{memory / factor:.3g} {unit}"
+    return f"{memory} B"
 
 
 def scalar(setting: Scalar) -> str:
@@ -78,3 +87,8 @@ def scalar(setting: Scalar) -> str:
     if isinstance(setting, float):
         return f"{setting:.4g}"
     return str(setting)
+
+
+def assignment(settings: Mapping[str, Scalar]) -> str:
+    """A configuration in one line, such as `lr=0.001 optimizer=AdamW`."""
+    return " ".join(f"{name}={scalar(setting)}" for name, setting in settings.items())

@@ -239,7 +239,7 @@ def _savings(record: StudyRecord) -> list[dict[str, str]]:
             (totals.tokens_only_flops, "fewer FLOPs than halving over tokens alone"),
         ):
             if baseline >= totals.flops:
-                found.append({"figure": numbers.times(baseline / totals.flops), "words": words})
+                found.append({"figure": numbers.times(baseline, totals.flops), "words": words})
     return found
 
 

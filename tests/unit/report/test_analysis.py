@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frostline_operator.report import numbers
 from frostline_operator.report.analysis import (
     MIN_TRIALS,
     agreements,
@@ -131,23 +130,6 @@ def test_spearman_where_it_is_not_defined() -> None:
     assert spearman([1, 2], [1, 2]) is None
     assert spearman([1, 1, 1], [1, 2, 3]) is None
     assert spearman([1, 2, 3], [3, 2, 1]) == -1.0
-
-
-@pytest.mark.parametrize(
-    ("made", "text"),
-    [
-        (numbers.value(None), "–"), (numbers.value(float("nan")), "–"), (numbers.value(2.18312), "2.183"),
-        (numbers.value(0.0), "0"), (numbers.value(1.5e-7), "1.500e-07"), (numbers.value(123456.0), "123,456"),
-        (numbers.short(262144), "262k"), (numbers.short(12), "12"), (numbers.flops(1.65e12), "1.65 TFLOP"),
-        (numbers.duration(0.25), "0.2 s"), (numbers.duration(75), "1 min 15 s"), (numbers.duration(3600), "1 h"),
-        (numbers.duration(90000), "1 d 1 h"), (numbers.duration(59.7), "1 min"), (numbers.times(7.55), "7.5 ×"),
-        (numbers.times(27.4), "27 ×"), (numbers.times(250), "250 ×"), (numbers.size(None), "–"),
-        (numbers.size(3 * 2**30), "3 GiB"), (numbers.scalar(True), "true"), (numbers.scalar(0.00123456), "0.001235"),
-        (numbers.correlation(-0.5), "−0.50"), (numbers.correlation(None), "–"),
-    ],
-)  # fmt: skip
-def test_numbers_as_people_read_them(made: str, text: str) -> None:
-    assert made == text
 
 
 @given(st.floats(1e-9, 1e6), st.floats(1.0, 1e9))
