@@ -129,7 +129,8 @@ def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = Non
         if outcome is None:
             continue
         trained += max(outcome.tokens, saved.get(index, 0), run.start_tokens) - run.start_tokens
-        if outcome.checkpoint is not None:
+        # A record is a stranger's: only the folder that the run was given is one of its checkpoints
+        if outcome.checkpoint == run.folder_of(state.trials[index]):
             checkpoint = CheckpointRef(path=outcome.checkpoint, layers=result.layers, tokens=outcome.tokens)
             state.update_trial(index, checkpoint=checkpoint, checkpoint_rung=run.rung)
         if state.trials[index].result_at(run.rung) is not None or result.layers != run.layers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from frostline_operator.local.files import StudyFiles
 from frostline_operator.local.profile import trainer_environment
 from frostline_operator.runtime.protocol import ClusterView, RunSettings, RunView, Trouble
 from frostline_operator.scores.scrape import Exposition, release, scrape
-from frostline_trainer.contract import RESULT_ENV, RUN_ENV, RunResult, RunSpec
+from frostline_trainer.contract import CHECKPOINT_FOLDER, RESULT_ENV, RUN_ENV, RunResult, RunSpec
 
 LINGER_SECONDS = 30.0
 """How long a trainer waits to be read; it is released as soon as it was, so this matters only while nobody watches."""
@@ -171,7 +172,7 @@ class LocalCluster:
     def sweep(self, spec: HPOStudySpec, folders: Sequence[str], over: bool) -> bool:
         """Remove their folders."""
         if self._swept != folders:
-            for folder in folders:
+            for folder in (name for name in folders if re.fullmatch(CHECKPOINT_FOLDER, name)):
                 shutil.rmtree(self._files.checkpoints / folder, ignore_errors=True)
             self._swept = list(folders)
         return True

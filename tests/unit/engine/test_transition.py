@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
 from frostline_operator.engine.actions import StartRun
 from frostline_operator.engine.reconcile import Decision
 from frostline_operator.engine.state import Amounts, RunState, StudyState, Trial
@@ -27,7 +29,7 @@ def result(*trials: TrialResult, layers: int = 2, code: ExitCode = ExitCode.DONE
 
 
 def completed(name: str, value: float | None, tokens: int = 200) -> TrialResult:
-    return TrialResult(name=name, reason="Completed", objective=value, tokens=tokens, checkpoint=f"{name}/c")
+    return TrialResult(name=name, reason="Completed", objective=value, tokens=tokens, checkpoint=f"{name}/rung-1-r")
 
 
 def test_results_checkpoints_and_what_was_really_used_are_booked() -> None:
@@ -88,12 +90,23 @@ def test_values_that_are_not_finite_are_booked_as_diverged_without_a_value() -> 
 
 def test_a_stopped_run_leaves_its_trials_waiting_with_their_checkpoints() -> None:
     state = started()
-    stopped = TrialResult(name="s-0", reason="Stopped", objective=3.0, tokens=150, checkpoint="s-0/c")
+    stopped = TrialResult(name="s-0", reason="Stopped", objective=3.0, tokens=150, checkpoint="s-0/rung-1-r")
     settle(state, RunEnded("r", result(stopped, code=ExitCode.STOPPED), 31.0))
     assert state.runs["r"].state is RunState.STOPPED
     assert state.trials[0].waiting
     checkpoint = state.trials[0].checkpoint
     assert checkpoint is not None and checkpoint.tokens == 150
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../../other/s-01234567/t/rung-1-r", "/etc", "s-1/rung-1-r", "s-0/rung-0-r", "s-0/rung-1-x", "", "s3://b/x"],
+)
+def test_a_checkpoint_elsewhere_than_the_runs_own_is_none(path: str) -> None:
+    state = started()
+    settle(state, RunEnded("r", result(completed("s-0", 1.5).model_copy(update={"checkpoint": path})), 31.0))
+    assert state.trials[0].checkpoint is None
+    assert state.trials[0].results[0].value == 1.5
 
 
 def test_a_lost_run_is_charged_for_the_time_it_held_and_the_tokens_that_were_seen() -> None:
@@ -209,7 +222,7 @@ def test_a_record_counts_before_what_was_saved_on_the_way() -> None:
     state = started()
     note_saved(state, "r", {"s-0": 150})
     settle(state, RunEnded("r", result(completed("s-0", 1.5), completed("s-1", 2.5)), 31.0))
-    assert state.trials[0].checkpoint == CheckpointRef(path="s-0/c", layers=2, tokens=200)
+    assert state.trials[0].checkpoint == CheckpointRef(path="s-0/rung-1-r", layers=2, tokens=200)
     assert state.runs["r"].charged.tokens == 200
 
 

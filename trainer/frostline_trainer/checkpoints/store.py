@@ -11,7 +11,11 @@ from frostline_trainer.errors import StudyFault
 
 
 class Store:
-    """Files under one root. Writing replaces a file whole or not at all, where the file system can."""
+    """Files under one root. Writing replaces a file whole or not at all, where the file system can.
+
+    Names are relative to the root. Some are read from documents and checkpoints, which are a stranger's, so that a name
+    that would lead out of the root is refused, by every operation, with a StudyFault.
+    """
 
     def __init__(self, root: str):
         self._remote: Any = None
@@ -25,13 +29,23 @@ class Store:
         else:
             self._root = root.removeprefix("file://")
 
+    def _at(self, name: str) -> str:
+        """Where a name is below the root.
+
+        Raises:
+            StudyFault: it is outside.
+        """
+        if name.startswith("/") or "://" in name or "\\" in name or "\0" in name or ".." in name.split("/"):
+            raise StudyFault(f"checkpoint: {name!r} leads out of the study's folder; it is neither read nor written")
+        return f"{self._root}/{name}".rstrip("/")
+
     def write(self, name: str, content: bytes) -> None:
         """Create or replace a file."""
         if self._remote is not None:
-            self._remote.makedirs(f"{self._root}/{name}".rsplit("/", 1)[0], exist_ok=True)
-            self._remote.pipe_file(f"{self._root}/{name}", content)
+            self._remote.makedirs(self._at(name).rsplit("/", 1)[0], exist_ok=True)
+            self._remote.pipe_file(self._at(name), content)
             return
-        path = Path(self._root, name)
+        path = Path(self._at(name))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
 
@@ -42,22 +56,22 @@ class Store:
             FileNotFoundError: there is none.
         """
         if self._remote is not None:
-            content = self._remote.cat_file(f"{self._root}/{name}")
+            content = self._remote.cat_file(self._at(name))
             assert isinstance(content, bytes)
             return content
-        return Path(self._root, name).read_bytes()
+        return Path(self._at(name)).read_bytes()
 
     def remove(self, name: str) -> None:
         """Remove a file if it is there."""
         if self._remote is not None:
-            if self._remote.exists(f"{self._root}/{name}"):
-                self._remote.rm_file(f"{self._root}/{name}")
+            if self._remote.exists(self._at(name)):
+                self._remote.rm_file(self._at(name))
             return
-        Path(self._root, name).unlink(missing_ok=True)
+        Path(self._at(name)).unlink(missing_ok=True)
 
     def remove_folder(self, name: str) -> bool:
         """Remove a folder and all in it, the root itself for an empty name; False where there was none."""
-        where = f"{self._root}/{name}".rstrip("/")
+        where = self._at(name)
         if self._remote is not None:
             if not self._remote.exists(where):
                 return False
@@ -71,10 +85,10 @@ class Store:
     def list(self, folder: str) -> list[str]:
         """Names of the files directly in a folder; none where there is no such folder."""
         if self._remote is not None:
-            if not self._remote.exists(f"{self._root}/{folder}"):
+            if not self._remote.exists(self._at(folder)):
                 return []
-            return [str(p).rsplit("/", 1)[-1] for p in self._remote.ls(f"{self._root}/{folder}", detail=False)]
-        path = Path(self._root, folder)
+            return [str(p).rsplit("/", 1)[-1] for p in self._remote.ls(self._at(folder), detail=False)]
+        path = Path(self._at(folder))
         return [p.name for p in path.iterdir() if p.is_file()] if path.is_dir() else []
 
 
