@@ -11,8 +11,10 @@ from frostline_operator.engine.reconcile import Sample
 from frostline_operator.engine.state import StudyState
 from frostline_operator.kubernetes.journal import Journal
 from frostline_operator.kubernetes.status.events import Recorder
-from frostline_operator.scores.curves import curves
+from frostline_operator.scores.curves import curves, thinned
 
+_MOST_SAMPLES = 4096
+"""Of one run; of more, every second or so is kept. A trainer shows some four of each of sixteen trials."""
 _SILENT = ("Promote", "StopRun")
 """Of these there are as many as trials; the rung table and the HPOTrials say it better."""
 
@@ -43,8 +45,17 @@ class KubernetesStore:
 
     def add_samples(self, run: str, samples: Sequence[Sample]) -> None:
         """Kept until the run is over and booked."""
-        if samples:
-            self._samples.setdefault(run, {}).update({(s.trial, s.tokens): s for s in samples})
+        if not samples:
+            return
+        kept = self._samples.setdefault(run, {})
+        kept.update({(s.trial, s.tokens): s for s in samples})
+        if len(kept) > _MOST_SAMPLES:
+            by_trial: dict[str, list[int]] = {}
+            for trial, tokens in sorted(kept):
+                by_trial.setdefault(trial, []).append(tokens)
+            each = max(2, _MOST_SAMPLES // 2 // len(by_trial))
+            some = ((trial, tokens) for trial, values in by_trial.items() for tokens in thinned(values, each))
+            self._samples[run] = {key: kept[key] for key in some}
 
     def samples(self, run: str) -> list[Sample]:
         """In order of tokens."""

@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import httpx
 import pydantic
 
 from frostline_operator.api.study import HPOStudySpec
@@ -48,16 +47,11 @@ class LocalCluster:
         self._devices = available
         self._code = code
         self._interval = scrape_seconds
-        self._client = httpx.Client(timeout=2.0, trust_env=False)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._held: dict[str, int] = {}
         self._scraped: dict[str, float] = {}
         self._told: dict[str, float] = {}
         self._swept: list[str] = []
-
-    def close(self) -> None:
-        """Close connections; runs go on."""
-        self._client.close()
 
     def classes(self, spec: HPOStudySpec, state: StudyState) -> tuple[MemoryClass, ...]:
         """The memory classes of this machine's devices."""
@@ -98,7 +92,7 @@ class LocalCluster:
             return Exposition()
         self._scraped[run.name] = now
         address = self._address(run)
-        shown = None if address is None else scrape(self._client, address, self._uid)
+        shown = None if address is None else scrape(address, self._uid)
         return shown or Exposition()
 
     def _address(self, run: Run) -> str | None:
@@ -181,4 +175,4 @@ class LocalCluster:
         """POST /release."""
         address = self._address(run)
         if address is not None:
-            release(self._client, address)
+            release(address)

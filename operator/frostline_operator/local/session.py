@@ -80,7 +80,6 @@ def open_session(study: HPOStudy, folder: Path, declared: list[str], code: Path)
         with _usable(folder):
             loop = StudyLoop(study.metadata.name, uid, profile, cluster, store, time.time)
         yield Session(study, files, store, loop, available, resumed)
-        cluster.close()
 
 
 def _lock(stack: ExitStack, files: StudyFiles, folder: Path) -> None:

@@ -26,6 +26,8 @@ _SCRAPE_SECONDS = 5.0
 """Between two looks at a trainer, where the study does not say."""
 DISCOVERY_SECONDS = 5.0
 """Prometheus takes up new targets every five seconds at most, so that a short-lived pod must stay so much longer."""
+_MOST_VALUES = 16_384
+"""Of one run, the newest; a trainer shows some four of each of sixteen trials."""
 _LEAST_PERIOD, _LONGEST_PERIOD = 1.0, 15.0
 
 
@@ -77,8 +79,10 @@ class _RunValues:
 
     def put(self, samples: Sequence[Sample], finished: Iterable[str]) -> None:
         self.samples.update({(sample.trial, sample.tokens): sample for sample in samples})
-        self.fresh += samples
+        self.fresh = [*self.fresh, *samples][-_MOST_VALUES:]
         self.finished.update(finished)
+        for key in list(self.samples)[: max(0, len(self.samples) - _MOST_VALUES)]:
+            del self.samples[key]
 
     def clear(self) -> None:
         """What another source said counts no more."""
@@ -188,7 +192,7 @@ class Scores:
             values = self._runs.setdefault(run.name, _RunValues())
             values.where = where
         self._scraper.watch(
-            self._study.uid, run.name, where, trials, self.interval, lambda shown: self._scraped(run.name, shown)
+            self._study.uid, run.name, where, trials, self.interval, lambda shown: self._scraped(run, trials, shown)
         )
         with self._lock:
             shown = Exposition(tuple(values.fresh), frozenset(values.finished), values.saved)
@@ -229,15 +233,16 @@ class Scores:
         if self._asker is not None:
             self._asker.forget(self._study.uid)
 
-    def _scraped(self, run: str, shown: Exposition) -> None:
-        """From a thread of the scraper's."""
+    def _scraped(self, run: Run, trials: Sequence[str], shown: Exposition) -> None:
+        """From a thread of the scraper's: what is not of the run's trials at its rung is dropped."""
         with self._lock:
-            values = self._runs.get(run)
+            values = self._runs.get(run.name)
             if values is None:
                 return
-            values.saved.update(shown.saved)
+            values.saved.update({trial: tokens for trial, tokens in shown.saved.items() if trial in trials})
             if not self.from_prometheus:
-                values.put(shown.samples, shown.finished)
+                samples = [sample for sample in shown.samples if sample.trial in trials and sample.rung == run.rung]
+                values.put(samples, shown.finished.intersection(trials))
 
     def _receive(self, readings: Sequence[Reading]) -> None:
         """From a thread of the asker's."""

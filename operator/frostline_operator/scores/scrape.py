@@ -5,12 +5,15 @@ A look takes one request; a `Scraper` takes it again and again, in threads of it
 
 from __future__ import annotations
 
+import http.client
+import io
 import logging
+import socket
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from frostline_operator.engine.reconcile import Sample
@@ -25,6 +28,12 @@ _PATIENT_FAILURES, _DOUBLINGS = 4, 2
 """So many failures in a row are a trainer that starts up; the interval then doubles, so many times."""
 _SAID_AFTER = 6
 """Failures in a row, after which nothing is to be expected, and people are told."""
+_SECONDS = 2.0
+"""For one request, from the connection to the answer's last byte."""
+LARGEST_ANSWER_BYTES = 1024 * 1024
+_MOST_SERIES = 4000
+"""Of trials, in one exposition: sixteen trials have some 150."""
+_OURS = ("frostline_trial_", "# TYPE frostline_trial_")
 
 
 @dataclass(frozen=True)
@@ -39,11 +48,17 @@ class Exposition:
 
 
 def read(text: str, study_uid: str) -> Exposition:
-    """The values of one study's trials in an exposition; series of other studies are left out.
+    """The values of one study's trials in an exposition; whatever else is in it is left out.
 
     Raises:
-        ValueError: if the text is not a Prometheus exposition.
+        ValueError: the text is no Prometheus exposition, or has more series of trials than any trainer.
     """
+    if text.lstrip()[:1] not in ("#", "_", ":", "") and not text.lstrip()[:1].isalpha():
+        raise ValueError("no exposition, which begins with a comment or the name of a metric")
+    lines = [line for line in text.splitlines() if line.startswith(_OURS)]
+    if len(lines) > _MOST_SERIES:
+        raise ValueError(f"{len(lines)} series of trials are too many")
+    text = "\n".join(lines) + "\n"
     trials: dict[tuple[str, int], _Values] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -71,22 +86,83 @@ def read(text: str, study_uid: str) -> Exposition:
     return Exposition(samples, finished, saved)
 
 
-def scrape(client: httpx.Client, address: str, study_uid: str) -> Exposition | None:
-    """The values that a trainer shows now; None where it does not answer, which says nothing about it."""
+def scrape(address: str, study_uid: str) -> Exposition | None:
+    """The values that a trainer shows now; None where it does not answer as it should, which says nothing about it."""
     try:
-        answer = client.get(f"http://{address}/metrics")
-        answer.raise_for_status()
-        return read(answer.text, study_uid)
-    except (httpx.HTTPError, ValueError):
+        return read(_request("GET", address, "/metrics").decode(errors="replace"), study_uid)
+    except (OSError, http.client.HTTPException, ValueError):
         return None
 
 
-def release(client: httpx.Client, address: str) -> None:
+def release(address: str) -> None:
     """Tell a trainer that its last values were read."""
     try:
-        client.post(f"http://{address}/release")
-    except httpx.HTTPError:
+        _request("POST", address, "/release")
+    except (OSError, http.client.HTTPException, ValueError):
         return  # it has gone already, or will once it has lingered
+
+
+def _request(method: str, address: str, path: str) -> bytes:
+    """One request to a trainer, whose answer may be anything: bounded in bytes and, as a whole, in seconds.
+
+    Timeouts of HTTP libraries are of one read each, so that who sends a byte a second has a thread for days.
+
+    Raises:
+        OSError: no answer in time, or more than `LARGEST_ANSWER_BYTES`.
+        HTTPException, ValueError: it is no HTTP, or no success.
+    """
+    host, _, port = address.rpartition(":")
+    until = time.monotonic() + _SECONDS
+    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=_SECONDS)
+    try:
+        connection.connect()
+        connection.sock = _Bounded(connection.sock, until)
+        connection.request(method, path, headers={"Accept-Encoding": "identity", "Connection": "close"})
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise ValueError(f"HTTP {answer.status}")
+        return answer.read(LARGEST_ANSWER_BYTES)
+    finally:
+        connection.close()
+
+
+class _Bounded:
+    """What `http.client` uses of a socket, until a moment and up to so many bytes."""
+
+    def __init__(self, inner: socket.socket, until: float) -> None:
+        self._inner, self._until = inner, until
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_Reader(self._inner, self._until))
+
+    def sendall(self, data: bytes) -> None:
+        self._inner.settimeout(max(0.001, self._until - time.monotonic()))
+        self._inner.sendall(data)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class _Reader(io.RawIOBase):
+    """The bytes that come in time."""
+
+    def __init__(self, inner: socket.socket, until: float) -> None:
+        self._inner, self._until = inner, until
+        self._left = LARGEST_ANSWER_BYTES + 65536
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        seconds = self._until - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError("the answer trickles")
+        self._inner.settimeout(seconds)
+        count = self._inner.recv_into(buffer)
+        self._left -= count
+        if self._left < 0:
+            raise OSError("the answer is too large")
+        return count
 
 
 @dataclass
@@ -115,7 +191,6 @@ class Scraper:
 
     def __init__(self, woken: Callable[[str], None]) -> None:
         self._woken = woken
-        self._client = httpx.Client(timeout=2.0, trust_env=False)
         self._poller = Poller("scrape", _THREADS)
         self._lock = threading.Lock()
         self._targets: dict[tuple[str, str], _Target] = {}
@@ -158,7 +233,7 @@ class Scraper:
 
     def release(self, address: str) -> None:
         """Let a trainer go whose last values are kept."""
-        self._poller.schedule(("release", address), lambda: release(self._client, address))
+        self._poller.schedule(("release", address), lambda: release(address))
 
     def forget(self, uid: str, run: str | None = None) -> None:
         """Scrape a run, or a whole study, no more."""
@@ -170,7 +245,7 @@ class Scraper:
             self._poller.cancel(key)
 
     def _look(self, key: tuple[str, str], target: _Target) -> float | None:
-        shown = scrape(self._client, target.address, key[0])
+        shown = scrape(target.address, key[0])
         if shown is None:
             return self._failed(target)
         target.backoff.reset()

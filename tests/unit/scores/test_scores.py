@@ -159,7 +159,7 @@ def test_what_is_saved_on_the_way_is_read_directly_and_told_once() -> None:
     trials = [world.state.trials[index].name for index in run.trials]
     found.of(run, trials, "127.0.0.1:9")
     sample = Sample(trials[0], run.rung, 10, 5.0)
-    found._scraped(run.name, Exposition((sample,), frozenset(trials), {trials[0]: 100}))
+    found._scraped(run, trials, Exposition((sample,), frozenset(trials), {trials[0]: 100}))
     shown = found.of(run, trials, "127.0.0.1:9")
     assert shown.saved == {trials[0]: 100} and shown.samples == (), "values come through Prometheus only"
     assert found.last_saved(run) == {}

@@ -27,6 +27,7 @@ Manifest = dict[str, Any]
 
 _MERGE = "application/merge-patch+json"
 _PAGE = 500
+_LOG_BYTES = 4 * 1024 * 1024
 _METHODS = {
     "get": "GET", "list": "GET", "watch": "GET",
     "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE",
@@ -170,8 +171,9 @@ class Api:
         return True
 
     def logs(self, namespace: str, pod: str, container: str) -> str:
-        """What a container has printed."""
-        response = self._send("get", PODS, PODS.path(namespace, pod, "log"), query={"container": container})
+        """The last of what a container has printed: 500 lines and 4 MiB at most."""
+        query = {"container": container, "tailLines": "500", "limitBytes": str(_LOG_BYTES)}
+        response = self._send("get", PODS, PODS.path(namespace, pod, "log"), query=query)
         return response.data.decode(errors="replace")
 
     def watch(

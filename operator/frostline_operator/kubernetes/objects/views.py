@@ -17,6 +17,8 @@ Manifest = Mapping[str, Any]
 
 PATIENCE_SECONDS = 10.0
 """A pod may be Pending so long before anybody is told."""
+_LARGEST_RECORD = 16 * 1024
+"""Characters of a termination message that are read; a kubelet keeps 4,096 bytes of it."""
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 _CONFIGURATION = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 
@@ -161,6 +163,8 @@ def address(pod: Manifest, port: int) -> str | None:
 
 def read_result(message: str) -> RunResult | None:
     """The durable record in a termination message, None where it is no such thing."""
+    if len(message) > _LARGEST_RECORD:
+        return None
     try:
         return RunResult.model_validate_json(message)
     except pydantic.ValidationError:
