@@ -6,19 +6,26 @@ of the trials and runs that changed. The state is what the records come to, read
 
 A chunk that is full is squeezed: of each trial and run only the last value stays, compressed. So size grows with the
 number of trials and runs alone, about 100 bytes each, and etcd's limit for an object is never near.
+
+Chunks are numbered without gaps and say their format. A journal of which a part is missing, cannot be read, or was
+written by a newer release is refused as a whole, by the chunk's name (`JournalError`): what is not known of a study
+must not be trained, or paid for, again. Fields that this release does not know are kept as they are.
 """
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import gzip
 import json
+import zlib
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from frostline_operator.engine.state import Finished, Run, StudyState, Trial
 from frostline_operator.kubernetes.client.api import CONFIG_MAPS, Api, ApiError, Manifest
+from frostline_operator.kubernetes.client.errors import NotReadableError
 from frostline_operator.kubernetes.objects import names
 from frostline_operator.kubernetes.objects.jobs import StudyRef
 from frostline_operator.scores.curves import Curves
@@ -26,10 +33,17 @@ from frostline_operator.scores.curves import Curves
 CHUNK_BYTES = 256 * 1024
 """A chunk is full at this size; etcd takes 1.5 MB, a ConfigMap 1 MiB."""
 _SQUEEZED = "records.json.gz"
+_LARGEST_BYTES = 16 * 1024 * 1024
+"""Of a chunk's records once they are unpacked."""
 _NUMBER = f"{names.STUDY}-journal"
+_FORMAT = f"{names.STUDY}-journal-format"
+FORMAT = 1
+"""Of the chunks that are written. Those without the label are of format 1, too."""
 _TRIAL = TypeAdapter(Trial)
 _RUN = TypeAdapter(Run)
 _FINISHED = TypeAdapter(Finished)
+_KNOWN = {kind: frozenset(f.name for f in dataclasses.fields(of)) for kind, of in (("trials", Trial), ("runs", Run))}
+"""Fields of trials and runs that this release has."""
 
 Record = dict[str, Any]
 
@@ -38,17 +52,25 @@ class StaleError(Exception):
     """Somebody else has written the journal: what is known here is no longer true and must be read again."""
 
 
+class JournalError(NotReadableError):
+    """A part of the journal is missing or cannot be read; the message names it and says what helps."""
+
+
 class Journal:
     """The journal of one study.
 
     Args:
         api: where it is kept.
         study: whose it is.
+        begun: there must be a journal, since the study's status tells of trials.
     """
 
-    def __init__(self, api: Api, study: StudyRef) -> None:
+    def __init__(self, api: Api, study: StudyRef, begun: bool = False) -> None:
         self._api = api
         self._study = study
+        self._begun = begun
+        self._unknown: dict[tuple[str, Any], Record] = {}
+        """Fields of trials and runs that this release does not have, by kind and key."""
         self._saved = StudyState()
         self._facts: dict[str, Any] = {}
         self.curves: dict[str, Curves] | None = None
@@ -63,24 +85,58 @@ class Journal:
 
         Args:
             with_curves: keep the learning curves too, for a report.
+
+        Raises:
+            JournalError: a chunk is missing, cannot be read, or is of a newer release.
+            ApiError: the API server does not answer, or refuses.
         """
         self.curves = {} if with_curves else None
         selector = f"{names.STUDY_UID}={self._study.uid},{names.COMPONENT}=journal"
         listed, _ = self._api.list(CONFIG_MAPS, self._study.namespace, selector)
         chunks = [chunk for chunk in listed if names.is_of_study(chunk, self._study.namespace, self._study.uid)]
-        chunks.sort(key=lambda chunk: int(chunk["metadata"]["labels"][_NUMBER]))
+        chunks.sort(key=_number_of)
+        self._check(chunks)
         state = StudyState()
-        self._facts = {}
+        self._facts, self._unknown = {}, {}
         for chunk in chunks:
-            for record in records_of(chunk):
-                self._apply(state, record)
+            try:
+                for record in records_of(chunk):
+                    self._apply(state, record)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError, zlib.error, EOFError) as error:
+                said = f"{type(error).__name__}: {str(error)[:200]}"
+                raise self._error(f"{chunk['metadata']['name']} cannot be read ({said})") from error
         self._chunk = chunks[-1] if chunks else None
-        self._number = int(self._chunk["metadata"]["labels"][_NUMBER]) if self._chunk else 0
+        self._number = _number_of(self._chunk) if self._chunk else 0
         data = (self._chunk or {}).get("data") or {}
         self._size = sum(map(len, data.values()))
         self._records = len(data)
         self._saved = state.copy()
+        self._begun = self._begun or bool(chunks)
         return state
+
+    def _check(self, chunks: list[Manifest]) -> None:
+        """Whether all chunks are there that must be, and of a format that is read."""
+        if self._begun and not chunks:
+            raise self._error("all of its ConfigMaps are missing, although the study has begun")
+        for number, chunk in enumerate(chunks):
+            name, found = chunk["metadata"]["name"], _number_of(chunk)
+            if found > number:
+                raise self._error(f"{names.journal(self._study.name, self._study.uid, number)} is missing")
+            if found < number:
+                raise self._error(f"{name} says that it is chunk {found}, as another one does")
+            written = chunk["metadata"]["labels"].get(_FORMAT, "1")
+            if written != str(FORMAT):
+                raise JournalError(
+                    f"the journal of {self._study.namespace}/{self._study.name} was written by another release: "
+                    f"{name} has format {written[:20]}, this operator reads {FORMAT}; run the release that wrote it"
+                )
+
+    def _error(self, what: str) -> JournalError:
+        study = self._study
+        return JournalError(
+            f"the journal of {study.namespace}/{study.name} is not whole: {what}; restore it from a backup, or delete "
+            "the study, which works without it, and begin anew"
+        )
 
     def fact(self, name: str) -> Any:
         """Something else that is known of the study, None where it was never set."""
@@ -104,6 +160,9 @@ class Journal:
             ApiError: the API server did not take it.
         """
         record = changes(self._saved, state)
+        for kind, key in (("trials", "index"), ("runs", "name")):
+            for document in record.get(kind, ()):
+                document.update(self._unknown.get((kind, document[key]), {}))
         if record and curves:
             record["curves"] = curves
         if record:
@@ -124,10 +183,12 @@ class Journal:
             raise
         self._size += len(text)
         self._records += 1
+        self._begun = True
 
     def _create(self, text: str) -> Manifest:
         self._size = self._records = 0
-        labels = {**names.labels(self._study.name, self._study.uid, "journal"), _NUMBER: str(self._number)}
+        labels = {**names.labels(self._study.name, self._study.uid, "journal")}
+        labels |= {_NUMBER: str(self._number), _FORMAT: str(FORMAT)}
         body = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -168,9 +229,11 @@ class Journal:
         for document in record.get("trials", ()):
             trial = _TRIAL.validate_python(document, strict=False)
             state.trials[trial.index] = trial
+            self._keep_unknown("trials", trial.index, document)
         for document in record.get("runs", ()):
             run = _RUN.validate_python(document, strict=False)
             state.runs[run.name] = run
+            self._keep_unknown("runs", run.name, document)
         if "startedAt" in record:
             state.started_at = float(record["startedAt"])
         if "finished" in record:
@@ -179,6 +242,11 @@ class Journal:
         self._facts.update(record.get("facts", {}))
         if self.curves is not None:
             self.curves.update(record.get("curves", {}))
+
+    def _keep_unknown(self, kind: str, key: Any, document: Record) -> None:
+        unknown = {name: value for name, value in document.items() if name not in _KNOWN[kind]}
+        if unknown:
+            self._unknown[(kind, key)] = unknown
 
 
 def changes(before: StudyState, after: StudyState) -> Record:
@@ -207,7 +275,7 @@ def condensed(records: list[Record]) -> list[Record]:
     for record in records:
         trials.update({document["index"]: document for document in record.get("trials", ())})
         runs.update({document["name"]: document for document in record.get("runs", ())})
-        rest.update({key: record[key] for key in ("startedAt", "finished", "disagreements") if key in record})
+        rest.update({key: record[key] for key in record.keys() - {"trials", "runs", "facts", "curves"}})
         for part in ("facts", "curves"):
             if part in record:
                 rest[part] = {**rest.get(part, {}), **record[part]}
@@ -215,13 +283,27 @@ def condensed(records: list[Record]) -> list[Record]:
 
 
 def records_of(chunk: Manifest) -> list[Record]:
-    """The records of a chunk, oldest first."""
+    """The records of a chunk, oldest first.
+
+    Raises:
+        ValueError, zlib.error, RecursionError: it is none, or too large.
+    """
     squeezed = _binary(chunk).get(_SQUEEZED)
     if squeezed is not None:
-        found: list[Record] = json.loads(gzip.decompress(base64.b64decode(squeezed)))
+        unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        text = unpack.decompress(base64.b64decode(squeezed), _LARGEST_BYTES + 1)
+        if len(text) > _LARGEST_BYTES or not unpack.eof:
+            raise ValueError(f"{_SQUEEZED} is cut off, or more than {_LARGEST_BYTES} bytes when unpacked")
+        found: list[Record] = json.loads(text)
         return found
     data = chunk.get("data") or {}
     return [json.loads(data[key]) for key in sorted(data)]
+
+
+def _number_of(chunk: Manifest) -> int:
+    """Its place in the journal; -1 where its label is no number."""
+    text = chunk["metadata"]["labels"].get(_NUMBER, "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else -1
 
 
 def _binary(chunk: Manifest) -> dict[str, str]:

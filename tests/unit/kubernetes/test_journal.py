@@ -1,5 +1,9 @@
 """The journal: what is read back is what was saved, whenever the writing stopped."""
 
+import base64
+import copy
+import gzip
+import json
 import math
 import random
 from dataclasses import replace
@@ -11,7 +15,7 @@ from frostline_operator.engine.reconcile import Sample
 from frostline_operator.engine.state import RunState, StudyState
 from frostline_operator.kubernetes import journal as journal_module
 from frostline_operator.kubernetes.client.api import Api, ApiError
-from frostline_operator.kubernetes.journal import Journal, StaleError, changes, condensed
+from frostline_operator.kubernetes.journal import Journal, JournalError, StaleError, changes, condensed, records_of
 from frostline_operator.kubernetes.objects.jobs import StudyRef
 from frostline_operator.kubernetes.status.events import Recorder
 from frostline_operator.kubernetes.store import KubernetesStore
@@ -19,6 +23,7 @@ from frostline_operator.scores.curves import POINTS, samples_of
 from tests.unit.engine.world import Trouble, World, study
 from tests.unit.kubernetes.fakes import FakeApi
 
+STUDY_LABEL = "hpo.frostline.dev/study"
 STUDY = StudyRef("space", "s", "01234567-89ab-cdef", {})
 
 
@@ -164,6 +169,119 @@ def test_the_size_of_a_long_study(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def size_of(chunk: dict[str, Any]) -> int:
     return sum(len(v) for part in ("data", "binaryData") for v in (chunk.get(part) or {}).values())
+
+
+def chunk(number: int) -> str:
+    return f"s-01234567-journal-{number}"
+
+
+def written(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> StudyState:
+    """A study whose journal has several chunks."""
+    monkeypatch.setattr(journal_module, "CHUNK_BYTES", 4000)
+    state, _ = drive(1, api)
+    assert len(api.list(journal_module.CONFIG_MAPS, "space")[0]) > 3
+    return state
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_chunk_that_is_missing_is_named_and_nothing_is_begun_anew(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = FakeApi()
+    written(api, monkeypatch)
+    api.delete(journal_module.CONFIG_MAPS, "space", chunk(number))
+    with pytest.raises(JournalError, match=f"{chunk(number)} is missing; restore it"):
+        make(api).load()
+
+
+def test_a_journal_of_which_nothing_is_left_is_not_that_of_a_new_study() -> None:
+    api = FakeApi()
+    assert make(api).load() == StudyState()
+    with pytest.raises(JournalError, match="all of its ConfigMaps are missing"):
+        Journal(cast(Api, api), STUDY, begun=True).load()
+    journal = make(api)
+    journal.set_fact("profile", 1)
+    api.delete(journal_module.CONFIG_MAPS, "space", chunk(0))
+    with pytest.raises(JournalError, match="all of its ConfigMaps are missing"):
+        journal.load()
+
+
+BOMB = base64.b64encode(gzip.compress(b"[" + b" " * 2**28 + b"]")).decode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"data": {"000000": "{"}},
+        {"data": {"000000": "[" * 100_000}},
+        {"data": {"000000": '"text"'}},
+        {"data": {"000000": '{"trials": [{"index": "x"}]}'}},
+        {"data": {"000000": '{"runs": [{"name": "r", "state": "OfANewerRelease"}]}'}},
+        {"data": None, "binaryData": {"records.json.gz": BOMB}},
+        {"data": None, "binaryData": {"records.json.gz": "bm90IGd6aXA="}},
+        {"data": None, "binaryData": {"records.json.gz": BOMB[:1000]}},
+        {"data": None, "binaryData": {"records.json.gz": "not base64"}},
+    ],
+    ids=["cut", "nested", "text", "trial", "state", "bomb", "no-gzip", "cut-gzip", "no-base64"],
+)
+def test_a_chunk_that_cannot_be_read_is_named(body: dict[str, Any]) -> None:
+    api = FakeApi()
+    make(api).set_fact("profile", 1)
+    api.patch(journal_module.CONFIG_MAPS, "space", chunk(0), body)
+    with pytest.raises(JournalError, match=f"{chunk(0)} cannot be read"):
+        make(api).load()
+
+
+def test_a_chunk_without_a_format_is_of_the_first_and_one_of_a_newer_release_is_left_to_it() -> None:
+    api = FakeApi()
+    make(api).set_fact("profile", 1)
+    label = f"{STUDY_LABEL}-journal-format"
+    assert api.items[("configmaps", "space", chunk(0))]["metadata"]["labels"][label] == "1"
+    api.patch(journal_module.CONFIG_MAPS, "space", chunk(0), {"metadata": {"labels": {label: None}}})
+    journal = make(api)
+    journal.load()
+    assert journal.fact("profile") == 1
+    api.patch(journal_module.CONFIG_MAPS, "space", chunk(0), {"metadata": {"labels": {label: "2"}}})
+    with pytest.raises(JournalError, match="has format 2, this operator reads 1; run the release that wrote it"):
+        make(api).load()
+
+
+def test_what_a_newer_release_has_written_besides_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = FakeApi()
+    world = World(study())
+    world.tick()
+    make(api).save(world.state)
+    item = api.items[("configmaps", "space", chunk(0))]
+    record = json.loads(item["data"]["000000"])
+    record["trials"][0]["colour"] = "red"
+    record["runs"][0]["weight"] = [1, 2]
+    record["newPart"] = {"a": 1}
+    api.patch(journal_module.CONFIG_MAPS, "space", chunk(0), {"data": {"000000": json.dumps(record)}})
+    journal = make(api)
+    state = journal.load()
+    state.update_trial(0, rung=1)
+    state.update_run(record["runs"][0]["name"], message="changed")
+    monkeypatch.setattr(journal_module, "CHUNK_BYTES", 0)  # so that the first chunk is squeezed by the write
+    journal.save(state)
+    chunks = api.list(journal_module.CONFIG_MAPS, "space")[0]
+    first, second = [*map(records_of, sorted(chunks, key=lambda c: str(c["metadata"]["name"])))]
+    assert first[0]["newPart"] == {"a": 1} and first[0]["trials"][0]["colour"] == "red"
+    assert (second[0]["trials"][0]["colour"], second[0]["trials"][0]["rung"]) == ("red", 1)
+    assert second[0]["runs"][0]["weight"] == [1, 2]
+    assert same(make(api).load(), state)
+
+
+def test_somebody_elses_configmap_with_the_journals_labels_is_no_part_of_it() -> None:
+    api = FakeApi()
+    make(api).set_fact("profile", 1)
+    forged = copy.deepcopy(api.items[("configmaps", "space", chunk(0))])
+    forged["metadata"] |= {"name": "forged", "ownerReferences": []}
+    forged["metadata"]["labels"][f"{STUDY_LABEL}-journal"] = "1"
+    forged["data"] = {"000000": '{"facts": {"profile": 2}}'}
+    api.put(journal_module.CONFIG_MAPS, forged)
+    journal = make(api)
+    journal.load()
+    assert journal.fact("profile") == 1
 
 
 def test_changes_are_told_by_identity() -> None:
