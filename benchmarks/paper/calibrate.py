@@ -20,13 +20,14 @@ from benchmarks.paper.cases import Case
 from benchmarks.paper.grid import Leg, build, chain, run_spec
 from frostline_trainer.contract import ModelProfile
 from frostline_trainer.data.open import data_shape
+from frostline_trainer.data.source import blank
 from frostline_trainer.device.emulation import memory_limit
 from frostline_trainer.device.placement import placed
 from frostline_trainer.models.cut import run_prefix
-from frostline_trainer.profile.costs import profile, sample
+from frostline_trainer.profile.costs import profile
 from frostline_trainer.profile.memory import memory_profile
 from frostline_trainer.training.loop import train_step
-from frostline_trainer.training.objective import training_loss
+from frostline_trainer.training.objective import objective_of
 from frostline_trainer.training.pack import Pack
 
 MANY = 8
@@ -44,11 +45,11 @@ def model_profile(case: Case) -> ModelProfile:
     for z in range(1, case.layers + 1):
         split = case.build(shape, 0).split(z)
         suffix = split.suffixes[0].train()
-        x, y = sample(shape, 2)
+        x, y = blank(shape, 2)
         with FlopCounterMode(display=False) as forward:
             features = run_prefix(split.prefix, x)
         with FlopCounterMode(display=False) as both:
-            training_loss(suffix(features), y, 0.0).backward()  # type: ignore[no-untyped-call]
+            objective_of(shape).loss(suffix(features), y, 0.0).backward()  # type: ignore[no-untyped-call]
         parameters.append(sum(p.numel() for p in suffix.trainable().values()))
         prefix_flops.append(forward.get_total_flops() / 2)
         suffix_flops.append(both.get_total_flops() / 2)

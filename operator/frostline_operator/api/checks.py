@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 Found = Iterator[tuple[FieldPath, str]]
 
-BETTER = {"loss": "Minimize", "perplexity": "Minimize", "error": "Minimize", "accuracy": "Maximize"}
-"""The metrics that every built-in family reports, and which way is better."""
+_OF_CLASSES = {"loss": "Minimize", "perplexity": "Minimize", "error": "Minimize", "accuracy": "Maximize"}
+_OF_NUMBERS = {"loss": "Minimize", "mse": "Minimize", "rmse": "Minimize", "mae": "Minimize", "r2": "Maximize"}
+BETTER = _OF_CLASSES | _OF_NUMBERS
+"""The metrics that the built-in families report, and which way is better."""
 _DATA_OF = {"CausalLM": "Text", "Vision": "Images", "MLP": "Table"}
 
 
@@ -63,7 +65,7 @@ def cross_problems(s: Sections) -> Found:
     if s.search and s.budget:
         yield from _something_ends_it(s.search, s.budget)
     if s.objective:
-        yield from _metric(s.objective, s.model)
+        yield from _metric(s.objective, s.model, s.data)
     if s.model:
         yield from _architecture(s.model)
     if s.model and s.data:
@@ -148,17 +150,22 @@ def _something_ends_it(search: SearchSpec, budget: BudgetSpec) -> Found:
         yield ("search",), "nothing ends this study; give search.trials, or a limit under budget"
 
 
-def _metric(objective: Objective, model: ModelSpec | None) -> Found:
+def _metric(objective: Objective, model: ModelSpec | None, data: DataSpec | None) -> Found:
     better = BETTER.get(objective.metric)
     if better is not None and better != objective.direction:
         way = "higher" if better == "Maximize" else "lower"
         yield ("objective", "direction"), f"{objective.metric} is better when {way}; set direction: {better}"
     if model is None or model.family == "Custom":
         return
-    if objective.metric not in BETTER:
-        meant = nearest(objective.metric, BETTER)
-        remedy = f"did you mean {meant}?" if meant else f"use {listed(list(BETTER))}"
-        text = f"family {model.family} does not report {objective.metric}; {remedy}"
+    numbers = data is not None and data.task == "Regression"
+    reported = _OF_NUMBERS if numbers else _OF_CLASSES
+    if objective.metric not in reported:
+        meant = nearest(objective.metric, reported)
+        remedy = f"did you mean {meant}?" if meant else f"use {listed(list(reported))}"
+        if objective.metric in BETTER and model.family == "MLP":
+            remedy += f", or set data.task: {'Classification' if numbers else 'Regression'}"
+        what = " with data.task: Regression" if numbers else ""
+        text = f"family {model.family}{what} does not report {objective.metric}; {remedy}"
         yield ("objective", "metric"), text
 
 

@@ -20,7 +20,8 @@ class Objective(Section):
     """What a good configuration is."""
 
     metric: Annotated[str, Field(min_length=1, max_length=63)] = "loss"
-    """`loss`, `perplexity`, `accuracy` or `error` on held-out data, or a name that your entrypoint reports."""
+    """`loss`, `perplexity`, `accuracy` or `error` on held-out data; with `data.task: Regression` `loss`, `mse`, `rmse`,
+    `mae` or `r2`; or a name that your entrypoint reports."""
     direction: Literal["Minimize", "Maximize"] = "Minimize"
     """Whether lower or higher values are better."""
     goal: Annotated[float, Field(allow_inf_nan=False)] | None = None

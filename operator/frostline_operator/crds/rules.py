@@ -228,18 +228,21 @@ _RULES: dict[str, list[Rule]] = {
             "nothing ends this study; give search.trials, or a limit under budget",
         ),
         _rule(
-            "!(self.objective.metric in ['loss', 'perplexity', 'error']) || self.objective.direction == 'Minimize'",
+            "!(self.objective.metric in ['loss', 'perplexity', 'error', 'mse', 'rmse', 'mae']) || "
+            "self.objective.direction == 'Minimize'",
             "this metric is better when lower; set direction: Minimize",
             "objective.direction",
         ),
         _rule(
-            "self.objective.metric != 'accuracy' || self.objective.direction == 'Maximize'",
-            "accuracy is better when higher; set direction: Maximize",
+            "!(self.objective.metric in ['accuracy', 'r2']) || self.objective.direction == 'Maximize'",
+            "this metric is better when higher; set direction: Maximize",
             "objective.direction",
         ),
         _rule(
-            "self.model.family == 'Custom' || self.objective.metric in ['loss', 'perplexity', 'accuracy', 'error']",
-            "built-in families report loss, perplexity, accuracy and error; use one of them",
+            "self.model.family == 'Custom' || self.objective.metric in (self.data.task == 'Regression' ? "
+            "['loss', 'mse', 'rmse', 'mae', 'r2'] : ['loss', 'perplexity', 'accuracy', 'error'])",
+            "built-in families report loss, perplexity, accuracy and error, or with data.task: Regression loss, mse, "
+            "rmse, mae and r2; use one of them",
             "objective.metric",
         ),
         _rule(

@@ -414,6 +414,12 @@ WRONG: list[tuple[str, str, str, list[str]]] = [
         [":6: spec.objective.direction: accuracy is better when higher; set direction: Maximize"],
     ),
     (
+        "metric of numbers",
+        "{metric: loss}",
+        "{metric: rmse}",
+        [":6: spec.objective.metric: family CausalLM does not report rmse; use loss, perplexity, error or accuracy"],
+    ),
+    (
         "metric",
         "{metric: loss}",
         "{metric: los}",

@@ -31,7 +31,11 @@ class DataSpec(Section):
     text_column: Annotated[str, Field(min_length=1, max_length=256)] = "text"
     """Text: the column that holds the text, for a `datasets` folder."""
     target_column: Annotated[str, Field(min_length=1, max_length=256)] = "target"
-    """Table: the .csv column to predict (a class label)."""
+    """Table: the .csv column to predict (a class label, or a number: see `task`). A column of numbers may have
+    missing values (empty, NA, nan, null, ?), which become its mean; each word of a column of words becomes an input."""
+    task: Literal["Classification", "Regression"] = "Classification"
+    """Table: whether `targetColumn` (or `y`) holds classes or numbers. Regression trains on the mean squared error of
+    the standardised number and reports loss (in that scale), mse, rmse, mae (in the number's own unit) and r2."""
     image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     """Images: side in pixels that images are resized to; by default as they are."""
     augment: bool = False
@@ -75,6 +79,7 @@ _DATA_FIELDS = {
     "tokenizer": "Text",
     "text_column": "Text",
     "target_column": "Table",
+    "task": "Table",
     "image_size": "Images",
     "augment": "Images",
 }

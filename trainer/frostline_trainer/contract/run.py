@@ -61,7 +61,7 @@ class RunSpec(Section):
     model: ModelSpec
     data: DataSpec
     metric: Annotated[str, Field(min_length=1, max_length=63)] = "loss"
-    """What is reported as the objective: `loss`, `perplexity`, `accuracy`, `error`, or an entrypoint's own name."""
+    """What is reported as the objective: one of `training.objective`'s metrics, or an entrypoint's own name."""
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     """Seeds initial weights, data order and dropout: the same for all trials of a study, which so share prefixes."""
     evaluations: Annotated[int, Field(ge=1, le=1000)] | None = None

@@ -7,6 +7,14 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
+class Target:
+    """Of a number that is predicted: what the training rows' targets are standardised with."""
+
+    mean: float
+    scale: float
+
+
+@dataclass(frozen=True)
 class DataShape:
     """Shape of one sample and number of classes."""
 
@@ -14,7 +22,9 @@ class DataShape:
     input: tuple[int, ...]
     """Text: (sequence length,). Images: (channels, height, width). Table: (columns,)."""
     classes: int
-    """Symbols of the tokenizer for text, classes otherwise."""
+    """Symbols of the tokenizer for text, classes otherwise; 1 where a number is predicted."""
+    target: Target | None = None
+    """Where a number is predicted."""
 
     @property
     def tokens_per_sample(self) -> int:

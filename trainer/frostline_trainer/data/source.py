@@ -12,7 +12,8 @@ from frostline_trainer.data.shape import DataShape
 from frostline_trainer.seeds import derive
 
 Pair = tuple[Tensor, Tensor]
-"""Inputs `[batch, *shape.input]` and targets: `[batch]` class indices, or `[batch, length]` for text."""
+"""Inputs `[batch, *shape.input]` and targets: `[batch]` class indices or standardised numbers, or
+`[batch, length]` for text."""
 
 
 class Source(abc.ABC):
@@ -34,6 +35,14 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def validation(self, start: int, stop: int) -> Pair:
         """Held-out samples `start` to `stop`, never augmented."""
+
+
+def blank(shape: DataShape, batch: int) -> Pair:
+    """Inputs and targets of the data's shape, filled with zeros, on the device that is current."""
+    if shape.kind == "Text":
+        return torch.zeros(batch, *shape.input, dtype=torch.long), torch.zeros(batch, *shape.input, dtype=torch.long)
+    targets = torch.zeros(batch, dtype=torch.long if shape.target is None else torch.float32)
+    return torch.zeros(batch, *shape.input), targets
 
 
 def held_out(samples: int, fraction: float, seed: int) -> Pair:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,50 +12,114 @@ from torch import Tensor
 from frostline_trainer.contract import DataSpec
 from frostline_trainer.data.arrays import labels, load_npz
 from frostline_trainer.data.builtin import breast_cancer
-from frostline_trainer.data.shape import DataShape
+from frostline_trainer.data.columns import number, read_csv
+from frostline_trainer.data.shape import DataShape, Target
 from frostline_trainer.data.source import ArraySource, held_out
 from frostline_trainer.errors import StudyFault
+
+Array = np.ndarray[Any, Any]
+
+MOST_NUMERIC_CLASSES = 100
+"""Different numbers with a fraction in a target that is to be classes: beyond, a number is to be predicted."""
 
 
 def open_table(data: DataSpec, seed: int) -> ArraySource:
     """The table that `data` names, its columns scaled to mean 0 and variance 1 over the training rows.
 
+    A missing number becomes its column's mean.
+
     Raises:
         StudyFault: no such file, a missing column, or values that are no numbers.
     """
-    valid_part = None
-    if data.builtin == "breast-cancer":
-        x, y = breast_cancer()
-    else:
-        assert data.path is not None
-        path = Path(data.path)
-        if not path.is_file():
-            raise StudyFault(f"data.path: there is no file {path}; give a .csv or an .npz with x and y")
-        if path.suffix == ".npz":
-            (x, y), valid_part = load_npz(path)
-        else:
-            x, y = _read_csv(path, data.target_column)
+    x, y, valid_part = _read(data)
     if x.ndim != 2:
         raise StudyFault(f"data.path: a table needs x of shape [rows, columns], not {list(x.shape)}")
     rows = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
+    targets = y if valid_part is None else np.concatenate([y, valid_part[1]])
+    wanted, classes = (_numbers(targets), 1) if data.task == "Regression" else _classes(targets)
     if valid_part is None:
-        target, classes = labels(y)
         train, valid = held_out(len(rows), data.validation_fraction, seed)
-        pairs = (rows[train], target[train]), (rows[valid], target[valid])
+        training, validation = (rows[train], wanted[train]), (rows[valid], wanted[valid])
     else:
-        target, classes = labels(np.concatenate([y, valid_part[1]]))
         held = torch.from_numpy(np.ascontiguousarray(valid_part[0], dtype=np.float32))
-        pairs = (rows, target[: len(rows)]), (held, target[len(rows) :])
-    mean, scale = _statistics(pairs[0][0])
+        training, validation = (rows, wanted[: len(rows)]), (held, wanted[len(rows) :])
+    mean, scale = _statistics(training[0])
 
     def standardise(part: Tensor) -> Tensor:
-        return torch.nan_to_num((part - mean) / scale)  # a missing value becomes the mean
+        return torch.nan_to_num((part - mean) / scale)
 
+    target = None
+    if data.task == "Regression":
+        target = _target(training[1], validation[1])
+        training, validation = (
+            (inputs, ((numbers - target.mean) / target.scale).float()) for inputs, numbers in (training, validation)
+        )
     return ArraySource(
-        DataShape("Table", (rows.shape[1],), classes),
-        (standardise(pairs[0][0]), pairs[0][1]),
-        (standardise(pairs[1][0]), pairs[1][1]),
+        DataShape("Table", (rows.shape[1],), classes, target),
+        (standardise(training[0]), training[1]),
+        (standardise(validation[0]), validation[1]),
     )
+
+
+def _read(data: DataSpec) -> tuple[Array, Array, tuple[Array, Array] | None]:
+    """Inputs, targets, and both of the held-out part where the file has one."""
+    if data.builtin == "breast-cancer":
+        return *breast_cancer(), None
+    assert data.path is not None
+    path = Path(data.path)
+    if not path.is_file():
+        raise StudyFault(f"data.path: there is no file {path}; give a .csv or an .npz with x and y")
+    if path.suffix == ".npz":
+        (x, y), valid_part = load_npz(path)
+        return x, y, valid_part
+    columns = read_csv(path, data.target_column)
+    return columns.inputs, np.array(columns.target), None
+
+
+def _classes(targets: Array) -> tuple[Tensor, int]:
+    """Class indices and their number.
+
+    Raises:
+        StudyFault: one class only, or so many fractional numbers that they are no classes.
+    """
+    kinds = np.unique(targets)
+    if len(kinds) > MOST_NUMERIC_CLASSES and any((n := number(str(k))) is not None and n % 1 for k in kinds):
+        raise StudyFault(
+            f"data.task: the column to predict has {len(kinds)} different numbers, such as {kinds[0]}; set data.task: "
+            "Regression to predict a number"
+        )
+    return labels(targets)
+
+
+def _numbers(targets: Array) -> Tensor:
+    """The targets as numbers.
+
+    Raises:
+        StudyFault: one of them is missing or no number; its row is named.
+    """
+    parsed = [number(str(value)) for value in targets]
+    wrong = next((i for i, value in enumerate(parsed) if value is None or not np.isfinite(value)), None)
+    if wrong is not None:
+        raise StudyFault(
+            f"data.task: Regression predicts a number, and row {wrong + 1} has {str(targets[wrong])!r}; remove such "
+            "rows, or set data.task: Classification"
+        )
+    return torch.tensor(parsed, dtype=torch.float64)
+
+
+def _target(training: Tensor, validation: Tensor) -> Target:
+    """What the targets are standardised with.
+
+    Raises:
+        StudyFault: all targets of a part are equal, so that nothing can be learnt or measured.
+    """
+    for part, name in ((training, "training"), (validation, "held-out")):
+        if bool((part == part[0]).all()):
+            raise StudyFault(
+                f"data: every {name} row has the same number to predict, {float(part[0]):g}; Regression needs "
+                "different ones in both parts (more rows, or a larger data.validationFraction)"
+            )
+    return Target(float(training.mean()), float(training.std(correction=0)))
 
 
 def _statistics(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,37 +130,3 @@ def _statistics(rows: Tensor) -> tuple[Tensor, Tensor]:
     variance = ((filled - mean).square() * present).sum(0) / count
     scale = variance.sqrt()
     return mean, torch.where(scale > 0, scale, 1.0)
-
-
-def _read_csv(path: Path, target: str) -> tuple[np.ndarray, np.ndarray]:
-    """Numeric columns as they are (empty is missing), columns of words one-hot by their sorted values."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            rows = [row for row in reader if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise StudyFault(
-            f"data.path: {path.name} is no CSV in UTF-8 ({error}); save it as UTF-8, for instance with iconv -f latin1 "
-            "-t utf8"
-        ) from error
-    if not header:
-        raise StudyFault(f"data.path: {path.name} is empty; give a .csv with a header line")
-    if target not in header:
-        raise StudyFault(f"data.targetColumn: {path.name} has no column {target!r}; there are {', '.join(header)}")
-    ragged = next((i for i, row in enumerate(rows, start=2) if len(row) != len(header)), None)
-    if ragged is not None or len(rows) < 2:
-        what = f"line {ragged} has not {len(header)} fields" if ragged else "fewer than two rows"
-        raise StudyFault(f"data.path: {path.name}: {what}")
-    columns: list[np.ndarray] = []
-    for place, name in enumerate(header):
-        if name == target:
-            continue
-        values = [row[place].strip() for row in rows]
-        try:
-            columns.append(np.array([float(v) if v else np.nan for v in values], dtype=np.float32)[:, None])
-        except ValueError:
-            kinds = sorted(set(values))
-            columns.append(np.array([[v == kind for kind in kinds] for v in values], dtype=np.float32))
-    place = header.index(target)
-    return np.concatenate(columns, axis=1), np.array([row[place].strip() for row in rows])

@@ -10,13 +10,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from frostline_trainer.contract import ModelProfile, ProfileSpec
 from frostline_trainer.data.open import profiled_shape
-from frostline_trainer.data.shape import DataShape
+from frostline_trainer.data.source import blank
 from frostline_trainer.models.build import build_network
 from frostline_trainer.models.cut import run_prefix
 from frostline_trainer.profile.knots import at_every_z
 from frostline_trainer.profile.pretend import content_free
 from frostline_trainer.profile.simulate import without_weights
-from frostline_trainer.training.objective import training_loss
+from frostline_trainer.training.objective import objective_of
 
 VERSION = 1
 """Raise it when the counting changes, so that cached profiles are made anew."""
@@ -43,11 +43,11 @@ def profile(spec: ProfileSpec) -> ModelProfile:
             whole = build_network(without_weights(spec.model), shape, 0) if z == layers else network
             split = whole.split(z)
             suffix = split.suffixes[0].train()
-            x, y = sample(shape, 2)
+            x, y = blank(shape, 2)
             before = counter.flops
             features = run_prefix(split.prefix, x)
             between = counter.flops
-            training_loss(suffix(features), y, 0.0).backward()  # type: ignore[no-untyped-call]
+            objective_of(shape).loss(suffix(features), y, 0.0).backward()  # type: ignore[no-untyped-call]
             trained = sum(p.numel() for p in suffix.trainable().values())
             return trained, (between - before) / per, (counter.flops - between) / per
 
@@ -63,13 +63,6 @@ def profile(spec: ProfileSpec) -> ModelProfile:
         step_tokens=training.batch_size * training.accumulation * shape.tokens_per_sample,
         notes=notes,
     )
-
-
-def sample(shape: DataShape, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs and targets of the data's shape, filled with zeros, on the device that is current."""
-    if shape.kind == "Text":
-        return torch.zeros(batch, *shape.input, dtype=torch.long), torch.zeros(batch, *shape.input, dtype=torch.long)
-    return torch.zeros(batch, *shape.input), torch.zeros(batch, dtype=torch.long)
 
 
 def profile_hash(spec: ProfileSpec) -> str:

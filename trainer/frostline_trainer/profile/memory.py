@@ -98,6 +98,7 @@ def memory_hash(spec: ProfileSpec, device: Device, shape: DataShape | None) -> s
         "packages": [module.__version__.split("+")[0] for module in (torch, torchvision, transformers)],
         "model": spec.model.model_dump(mode="json"),
         "shape": _all_of(spec) if shape is None else [shape.kind, *shape.input, shape.classes],
+        "predicts": None if shape is None or shape.target is None else "a number",
         "batch": training.batch_size,
         "accumulates": training.accumulation > 1,
         "precision": [training.precision, training.prefix_precision],

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from frostline_trainer.checkpoints.store import Store
 from frostline_trainer.contract import ModelSpec, ProfileSpec, RunSpec, TrialSpec
 from frostline_trainer.data.shape import DataShape
-from frostline_trainer.data.source import Pair, Source
+from frostline_trainer.data.source import Pair, Source, blank
 from frostline_trainer.device.emulation import counting
 from frostline_trainer.device.placement import host_memory, placed
 from frostline_trainer.device.tracker import CUDA_GRANULE, MemoryTracker, rounded
@@ -57,9 +57,7 @@ class ShapeSource(Source):
         return self._samples(stop - start)
 
     def _samples(self, count: int) -> Pair:
-        if self.shape.kind == "Text":
-            return tuple(torch.zeros(count, *self.shape.input, dtype=torch.long) for _ in range(2))  # type: ignore[return-value]
-        return torch.zeros(count, *self.shape.input), torch.zeros(count, dtype=torch.long)
+        return blank(self.shape, count)
 
 
 def simulate(

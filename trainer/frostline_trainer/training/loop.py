@@ -17,7 +17,6 @@ from frostline_trainer.reporting.metrics import RunMetrics
 from frostline_trainer.seeds import derive
 from frostline_trainer.training.bookkeeping import Bookkeeping
 from frostline_trainer.training.member import Member
-from frostline_trainer.training.objective import Tally, training_loss
 from frostline_trainer.training.pack import Pack
 from frostline_trainer.training.precision import autocast
 
@@ -81,7 +80,7 @@ def train_step(pack: Pack, step: int, trials: list[Member]) -> None:
         for trial in trials:
             torch.manual_seed(derive(pack.spec.seed, "dropout", step, micro))
             with autocast(pack.device, pack.precision):
-                loss = training_loss(trial.suffix(features), targets, trial.spec.training.label_smoothing)
+                loss = pack.objective.loss(trial.suffix(features), targets, trial.spec.training.label_smoothing)
             if pack.accumulation > 1:
                 loss = loss / pack.accumulation
             trial.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -102,7 +101,7 @@ def evaluate(pack: Pack, trials: list[Member], stopped: Callable[[], bool]) -> d
 
     Nothing is returned where the run is stopped on the way.
     """
-    tallies = {trial: Tally(pack.device) for trial in trials}
+    tallies = {trial: pack.objective.tally(pack.device) for trial in trials}
     for trial in trials:
         trial.suffix.eval()
     for number in range(len(pack.batches.held_out)):
@@ -111,8 +110,8 @@ def evaluate(pack: Pack, trials: list[Member], stopped: Callable[[], bool]) -> d
         features, targets = pack.batches.validation(number)
         for trial, tally in tallies.items():
             with autocast(pack.device, pack.precision):
-                logits = trial.suffix(features)
-            tally.add(logits, targets)
+                outputs = trial.suffix(features)
+            tally.add(outputs, targets)
     for trial in trials:
         trial.suffix.train()
     return {} if stopped() else {trial: tally.metrics() for trial, tally in tallies.items()}

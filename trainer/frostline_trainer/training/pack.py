@@ -22,7 +22,7 @@ from frostline_trainer.models.cut import Network
 from frostline_trainer.models.weights import estimate_statistics, has_batch_norm
 from frostline_trainer.training.batches import Batches
 from frostline_trainer.training.member import Member
-from frostline_trainer.training.objective import METRICS
+from frostline_trainer.training.objective import Objective, objective_of
 from frostline_trainer.training.optim import OptimizerBuilder, build_optimizer
 from frostline_trainer.training.prefix_cache import PrefixCache
 
@@ -42,6 +42,7 @@ class Pack:
     device: torch.device
     accumulation: int
     precision: Precision
+    objective: Objective
     batches: Batches
     prefix: nn.Module | None
     members: list[Member]
@@ -110,6 +111,7 @@ def assemble(
         StudyFault: z is not in 1..L, or a parent's checkpoint does not fit.
     """
     training = _agreed(spec)
+    objective = _objective(spec, source)
     network.check(spec.layers)
     order = BatchOrder(source.train_samples, training.batch_size, spec.seed)
     step_tokens = order.members(0).numel() * training.accumulation * source.shape.tokens_per_sample
@@ -154,6 +156,7 @@ def assemble(
         device,
         training.accumulation,
         training.precision,
+        objective,
         batches,
         prefix,
         members,
@@ -184,12 +187,17 @@ def _validated(spec: RunSpec, source: Source) -> int:
     return min(source.valid_samples, max(1, spec.data.validation_limit // source.shape.tokens_per_sample))
 
 
-def _agreed(spec: RunSpec) -> TrainingSpec:
-    if spec.metric not in METRICS:
+def _objective(spec: RunSpec, source: Source) -> Objective:
+    objective = objective_of(source.shape)
+    if spec.metric not in objective.metrics:
         raise StudyFault(
-            f"objective.metric: {spec.metric!r} is not measured by family {spec.model.family}; "
-            f"use one of {', '.join(METRICS)}"
+            f"objective.metric: {spec.metric!r} is not measured by family {spec.model.family} on this data; "
+            f"use one of {', '.join(objective.metrics)}"
         )
+    return objective
+
+
+def _agreed(spec: RunSpec) -> TrainingSpec:
     first = spec.trials[0]
     for other in spec.trials[1:]:
         for name in SHARED:
