@@ -18,7 +18,7 @@ from frostline_trainer.contract import DataSpec, FieldPath, ModelSpec, Optimizer
 
 Found = Iterator[tuple[FieldPath, str]]
 
-_OPTIMIZER_OF = {
+OPTIMIZER_OF = {
     "momentum": ("SGD",),
     "nesterov": ("SGD",),
     "beta1": ("AdamW", "Adam", "AdamW8bit"),
@@ -138,7 +138,7 @@ def _unread(bound: Sequence[tuple[int, Parameter, Target]], training: TrainingSp
         if target.text == "training.optimizer.name":
             chosen = {value for _, value in candidates(parameter)}
             names = chosen if parameter.when is None else names | chosen
-    for field, readers in _OPTIMIZER_OF.items():
+    for field, readers in OPTIMIZER_OF.items():
         if names & set(readers):
             continue
         text = f"{field} is for {listed(readers)}, and no trial uses it; remove it, or set name: {readers[0]}"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import Any
 
-from frostline_operator.api.dump import to_yaml
+from frostline_operator.report.best import best_to_yaml
 from frostline_operator.report.page import to_html
 from frostline_operator.report.record import StudyRecord
 
@@ -48,28 +47,6 @@ def _cell(value: object) -> object:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value
-
-
-def best_to_yaml(record: StudyRecord) -> str:
-    """The best configuration and how it came about, to be read by people and by the next pipeline."""
-    best = record.best
-    document: dict[str, Any] = {
-        "study": record.study.metadata.name,
-        "outcome": record.outcome,
-        "metric": record.study.spec.objective.metric,
-        "direction": record.study.spec.objective.direction,
-        "trials": len(record.trials),
-    }
-    if best is not None:
-        document["best"] = {
-            "trial": best.trial,
-            "value": best.value,
-            "rung": best.rung,
-            "layers": best.layers,
-            record.unit: best.tokens,
-            "assignment": dict(best.assignment),
-        }
-    return to_yaml(document)
 
 
 WRITERS = {"html": to_html, "json": to_json, "csv": to_csv, "yaml": best_to_yaml}

@@ -11,10 +11,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from frostline_operator.api.bindings import BindingError, bind
-from frostline_operator.api.dump import study_to_yaml, to_yaml
+from frostline_operator.api.dump import study_to_yaml
 from frostline_operator.report import numbers
 from frostline_operator.report.analysis import MIN_TRIALS, agreements, fullest_rung, importances, tuned, value_at
+from frostline_operator.report.best import best_yaml
 from frostline_operator.report.chart import MOST_TRIALS, Figure, layers_text, rung_colour
 from frostline_operator.report.figures import agreement, learning_curves, promotions
 from frostline_operator.report.figures_settings import parallel, slice_of
@@ -79,24 +79,6 @@ def to_html(record: StudyRecord) -> str:
 def _sentence(text: str) -> str:
     """The text with a capital letter and a full stop."""
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".") if text else ""
-
-
-def best_yaml(record: StudyRecord) -> str:
-    """The best configuration as the `model` and `training` sections of a manifest; empty where there is no best yet."""
-    if record.best is None:
-        return ""
-    try:
-        bound = bind(record.study.spec, record.best.assignment)
-    except BindingError:
-        return to_yaml(dict(record.best.assignment))
-    sections = {
-        name: section.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        for name, section in (("model", bound.model), ("training", bound.training))
-    }
-    loose = {p.name: record.best.assignment[p.name] for p in record.study.spec.parameters
-             if record.study.spec.model.family == "Custom" and p.name in record.best.assignment}  # fmt: skip
-    text = to_yaml({name: section for name, section in sections.items() if section})
-    return text + (to_yaml({"hyperparameters": loose}) if loose else "")
 
 
 class _Charts:

@@ -11,11 +11,9 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
-from frostline_operator.api.loader import parse_study
-from frostline_operator.api.study import API_VERSION
 from frostline_operator.report.chart import MOST_TRIALS, drawn, rung_colour
 from frostline_operator.report.figures import learning_curves, promotions
-from frostline_operator.report.page import best_yaml, to_html
+from frostline_operator.report.page import to_html
 from frostline_operator.report.record import StudyRecord
 
 from . import records
@@ -168,30 +166,6 @@ def test_markup_in_a_study_stays_text() -> None:
     hovers = [t for figure in figures(page).values() for trace in figure["data"] for t in trace.get("text") or []]
     assert any("&lt;script&gt;" in hover for hover in hovers)
     assert all("<script" not in hover and "<img" not in hover for hover in hovers)
-
-
-def test_the_best_configuration_goes_back_into_a_manifest() -> None:
-    record = records.whole()
-    assert record.best is not None
-    text = f"""\
-apiVersion: {API_VERSION}
-kind: HPOStudy
-metadata: {{name: again}}
-spec:
-  parameters: [{{name: lr, type: Float, min: 1e-3, max: 1e-1}}]
-  search: {{trials: 1}}
-  fidelity: {{tokens: {{max: 100000}}}}
-  data: {{kind: Text, builtin: python-docs}}
-""" + "".join(f"  {line}\n" for line in best_yaml(record).splitlines())
-    training = parse_study(text).spec.training
-    assert training.optimizer.lr == record.best.assignment["lr"]
-    assert training.gradient_clipping == record.best.assignment["clipping"]
-    assert training.batch_size == record.study.spec.training.batch_size
-
-
-def test_the_best_of_a_custom_entrypoint_lists_what_its_code_reads() -> None:
-    assert "hyperparameters:" in best_yaml(records.hostile())
-    assert best_yaml(records.empty()) == ""
 
 
 def test_large_studies_draw_the_trials_that_came_furthest() -> None:
