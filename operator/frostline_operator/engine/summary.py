@@ -48,14 +48,14 @@ class RungRow:
 
 @dataclass(frozen=True)
 class Savings:
-    """What the study costs beside what one would do without it, in FLOPs."""
+    """What the study costs beside what one would do without it, in FLOPs, for the trials that ran."""
 
     flops: float
-    """Trained so far."""
+    """Trained so far, attempts that came to nothing included."""
     full: float
-    """Every trial trained at the highest fidelity."""
+    """The same trials trained at the highest fidelity; one that diverged or failed, as far as it came."""
     tokens_only: float
-    """The same schedule with all layers at every rung: classic halving."""
+    """The same trials to the same tokens with all layers at every rung: classic halving."""
 
 
 @dataclass(frozen=True)
@@ -153,21 +153,24 @@ def _row(
 
 
 def savings(seen: Observation, plan: Plan) -> Savings:
-    """FLOPs of the runs so far, and of the two baselines for the same trials."""
-    state, profile = seen.state, seen.profile
-    top = plan.rungs[-1].tokens
+    """FLOPs of the runs so far, and of the two baselines for the trials that ran.
+
+    A result that no run brought (`Failed`) is no work: a trial without any other is in neither baseline.
+    """
+    profile = seen.profile
+    top = cost.increment(plan.rungs[-1].tokens, 0, profile.step_tokens)
     restart = seen.spec.promotion == "Restart"
-    tokens_only = 0.0
-    for trial in state.trials.values():
+    full = tokens_only = 0.0
+    for trial in seen.state.trials.values():
+        results = sorted((r for r in trial.results if r.state != "Failed"), key=lambda r: r.rung)
         before = 0
-        for result in sorted(trial.results, key=lambda r: r.rung):
-            tokens = plan.rungs[result.rung].tokens
-            tokens_only += cost.full_flops(profile, tokens - before)
-            before = 0 if restart else tokens
+        for result in results:
+            tokens_only += cost.full_flops(profile, max(0, result.tokens - before))
+            before = 0 if restart else result.tokens
+        if results:
+            full += cost.full_flops(profile, results[-1].tokens if trial.outcome == "Failed" else top)
     return Savings(
-        flops=sum(_trained_flops(seen, run) for run in state.runs.values()),
-        full=len(state.trials) * cost.full_flops(profile, top),
-        tokens_only=tokens_only,
+        flops=sum(_trained_flops(seen, run) for run in seen.state.runs.values()), full=full, tokens_only=tokens_only
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from frostline_operator.engine.cost import run_flops
 from frostline_operator.engine.forecast import forecast
-from frostline_operator.engine.state import MemoryClass, Observation, RunState, StudyState
+from frostline_operator.engine.state import MemoryClass, Observation, RungResult, RunState, StudyState
 from frostline_operator.engine.summary import summarize
 
 from .world import PROFILE, Trouble, World, study
@@ -46,6 +46,20 @@ def test_an_undisturbed_study_costs_what_was_forecast() -> None:
     assert saved.full == pytest.approx(expected.full) == pytest.approx(8 * run_flops(PROFILE, 10, 800, 1))
     assert saved.tokens_only == pytest.approx(expected.tokens_only)
     assert saved.flops < saved.tokens_only < saved.full
+
+
+def test_savings_compare_the_trials_that_ran_as_far_as_they_would_have_come() -> None:
+    world = World(study(), trouble=Trouble(diverging=frozenset({2})))
+    state = world.play()
+    before = summarize(world.observe()).savings
+    [diverged] = state.trials[2].results
+    assert before.full == pytest.approx(7 * run_flops(PROFILE, 10, 800, 1) + run_flops(PROFILE, 10, diverged.tokens, 1))
+    for index in (3, 4):
+        never = RungResult(0, "Failed", None, 1, 0, "", "no device would take it")
+        state.update_trial(index, results=(never,), outcome="Failed")
+    after = summarize(world.observe()).savings
+    assert after.full == pytest.approx(before.full - 2 * run_flops(PROFILE, 10, 800, 1))
+    assert after.tokens_only < before.tokens_only
 
 
 def test_rungs_that_come_to_the_same_layers_here_are_forecast_as_one_training() -> None:

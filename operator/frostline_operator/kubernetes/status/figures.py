@@ -169,7 +169,7 @@ def progress(seen: Observation, found: Summary, budget: Sequence[Mapping[str, An
         flops=found.savings.flops,
         full_flops=found.savings.full,
         tokens_only_flops=found.savings.tokens_only,
-        full_gpu_seconds=_full_gpu_seconds(seen, plan),
+        full_gpu_seconds=_full_gpu_seconds(seen, plan, found.savings.full),
         disagreements=seen.state.disagreements,
     )
 
@@ -243,7 +243,8 @@ def _waiting(seen: Observation, plan: Plan) -> Counter[str]:
     return found
 
 
-def _full_gpu_seconds(seen: Observation, plan: Plan) -> float | None:
+def _full_gpu_seconds(seen: Observation, plan: Plan, full: float) -> float | None:
+    """Seconds of the trials that ran, at full fidelity: `full` FLOPs in runs of one trial each."""
     flops = cost.full_flops(seen.profile, plan.rungs[-1].tokens)
     each = Speed(seen.state.runs.values()).seconds(flops, "", plan.top)
-    return None if each is None else each * len(seen.state.trials)
+    return None if each is None else each * full / flops

@@ -158,15 +158,17 @@ _FAMILIES: tuple[tuple[Callable[[], Family], Callable[[StudyFigures], Iterable[R
     (_counter("out_of_memory", "Runs that ran out of memory", "memory_class"), _by_class(lambda c: c.out_of_memory)),
     (_counter("flops", "Floating-point operations of ended runs"), _one(lambda p: p.flops)),
     (
-        _gauge("full_fidelity_flops", "Floating-point operations of every trial so far at full fidelity"),
+        _gauge("full_fidelity_flops", "Floating-point operations of the trials that ran at full fidelity"),
         _one(lambda p: p.full_flops),
     ),
     (
-        _gauge("tokens_only_flops", "Floating-point operations of the results so far with all layers at every rung"),
+        _gauge(
+            "tokens_only_flops", "Floating-point operations of the trials that ran to the same tokens with all layers"
+        ),
         _one(lambda p: p.tokens_only_flops),
     ),
     (
-        _gauge("full_fidelity_gpu_seconds", "Expected device-seconds of every trial so far at full fidelity"),
+        _gauge("full_fidelity_gpu_seconds", "Expected device-seconds of the trials that ran at full fidelity"),
         _one(lambda p: p.full_gpu_seconds),
     ),
     (
