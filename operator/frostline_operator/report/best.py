@@ -62,6 +62,7 @@ def best_to_yaml(record: StudyRecord) -> str:
             "layers": best.layers,
             record.unit: best.tokens,
             "assignment": dict(best.assignment),
+            **({"checkpoint": record.checkpoint} if record.checkpoint else {}),
         }
     return to_yaml(document)
 

@@ -41,11 +41,18 @@ def drawn(record: StudyRecord) -> list[TrialRecord]:
     return sorted(furthest, key=lambda t: t.index)
 
 
-def hover(record: StudyRecord, trial: TrialRecord, *lines: str) -> str:
-    """What one sees on pointing at something of a trial: what it is, and the configuration."""
-    settings = [f"{name} {numbers.scalar(setting)}" for name, setting in trial.assignment.items()]
+def hover(trial: TrialRecord, *lines: str) -> str:
+    """What one sees on pointing at something of a trial.
+
+    The page puts the trial's configuration in place of the mark at the end: written once, however many points have it.
+    """
     head = f"<b>{html.escape(trial.name)}</b>"
-    return "<br>".join([head, *(html.escape(line) for line in lines), *(html.escape(s) for s in settings)])
+    return "<br>".join([head, *(html.escape(line) for line in lines), f"@{trial.index}"])
+
+
+def settings_text(trial: TrialRecord) -> str:
+    """A trial's configuration below its name, a line for each hyperparameter."""
+    return "<br>".join(html.escape(f"{name} {numbers.scalar(setting)}") for name, setting in trial.assignment.items())
 
 
 def layers_text(layers: int, depth: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from frostline_operator import __version__
 from frostline_operator.api.study import HPOStudy
 from frostline_operator.engine.calibration import ratio
 from frostline_operator.engine.plan import Plan, make_plan
@@ -27,7 +28,14 @@ Samples = Callable[[str], Sequence[Sample]]
 """Name of a run -> the values observed of it."""
 
 
-def collect(study: HPOStudy, seen: Observation, samples: Samples, ended_at: float | None = None) -> StudyRecord:
+def collect(
+    study: HPOStudy,
+    seen: Observation,
+    samples: Samples,
+    ended_at: float | None = None,
+    host: str = "",
+    checkpoints: str = "",
+) -> StudyRecord:
     """The record of a study, finished or under way.
 
     Args:
@@ -35,6 +43,8 @@ def collect(study: HPOStudy, seen: Observation, samples: Samples, ended_at: floa
         seen: where it stands.
         samples: what was observed of its runs: the learning curves.
         ended_at: when it ended, seconds since 1970; None while it is under way.
+        host: machine or cluster that it ran on.
+        checkpoints: folder or URL of its checkpoints.
     """
     state = seen.state
     plan = make_plan(seen.spec, seen.profile)
@@ -51,6 +61,9 @@ def collect(study: HPOStudy, seen: Observation, samples: Samples, ended_at: floa
         started=_time(state.started_at),
         ended=_time(ended_at),
         written=_time(seen.now),
+        version=__version__,
+        host=host,
+        checkpoints=checkpoints,
         rungs=tuple(_rows(summary)),
         trials=tuple(_trial(state, plan, trial, trial.index in busy, curves) for trial in state.trials.values()),
         runs=tuple(_run(state, run) for run in state.runs.values()),
@@ -196,4 +209,5 @@ def _best(state: StudyState, summary: Summary) -> Best | None:
         layers=result.layers,
         tokens=result.tokens,
         assignment=trial.assignment,
+        checkpoint=trial.checkpoint.path if trial.checkpoint is not None else "",
     )

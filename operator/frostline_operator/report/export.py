@@ -11,7 +11,7 @@ from frostline_operator.report.record import StudyRecord
 
 FIXED_COLUMNS = (
     "trial", "index", "bracket", "trialState", "rung", "state", "value", "askedLayers", "layers", "tokens", "seconds",
-    "peakBytes", "promoted", "run", "message",
+    "peakBytes", "promoted", "run", "message", "checkpoint",
 )  # fmt: skip
 """Columns that every CSV has; one for each hyperparameter follows, as `parameter.NAME`."""
 
@@ -24,6 +24,7 @@ def to_json(record: StudyRecord) -> str:
 def to_csv(record: StudyRecord) -> str:
     """One row for each trial and rung; a trial that no rung has a result of yet has one row without a rung."""
     parameters = [p.name for p in record.study.spec.parameters]
+    best = record.best and (record.best.trial, record.best.rung)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*FIXED_COLUMNS, *(f"parameter.{name}" for name in parameters)])
@@ -33,7 +34,7 @@ def to_csv(record: StudyRecord) -> str:
         for r in trial.results:
             cells = [
                 r.rung, r.state, r.value, r.asked_layers, r.layers, r.tokens, r.seconds, r.peak_bytes, r.promoted,
-                r.run, r.message,
+                r.run, r.message, record.checkpoint if best == (trial.name, r.rung) else "",
             ]  # fmt: skip
             writer.writerow([*map(_cell, [*head, *cells]), *settings])
         if not trial.results:

@@ -47,7 +47,7 @@ def learning_curves(record: StudyRecord) -> Figure | None:
         )  # fmt: skip
     ends = [(t, r, _points(r)[-1]) for t in shown for r in t.results if r.state == "Diverged" and _points(r)]
     if ends:
-        texts = [hover(record, t, f"rung {r.rung}: diverged", r.message) for t, r, _ in ends]
+        texts = [hover(t, f"rung {r.rung}: diverged", r.message) for t, r, _ in ends]
         traces.append(
             {"type": "scatter", "mode": "markers", "name": "diverged", "x": [p.tokens for _, _, p in ends],
              "y": [p.value for _, _, p in ends], "text": texts, "hoverinfo": "text",
@@ -89,7 +89,7 @@ def _segment(record: StudyRecord, trial: TrialRecord, rung: int) -> Iterable[tup
     for point in points:
         place = f"rung {rung}, {layers_text(result.layers, record.layers)}"
         line = f"{metric} {numbers.value(point.value)} at {numbers.count(point.tokens)} {record.unit}"
-        yield point.tokens, point.value, hover(record, trial, place, line), 5
+        yield point.tokens, point.value, hover(trial, place, line), 5
     yield None, None, "", 0
 
 
@@ -176,7 +176,7 @@ def _dots(record: StudyRecord, dots: Sequence[tuple[int, int, TrialRecord]], fil
     for rung, place, trial in dots:
         outcome = ("promoted" if rung < record.top_rung else "highest rung") if filled else "not promoted"
         reached = numbers.value(value_at(trial, rung))
-        texts.append(hover(record, trial, f"rung {rung}: place {place}, {outcome}", f"{metric} {reached}"))
+        texts.append(hover(trial, f"rung {rung}: place {place}, {outcome}", f"{metric} {reached}"))
     colours = [rung_colour(d[0], count) for d in dots]
     marker: Figure = {"size": 9, "color": colours if filled else "$surface", "line": {"width": 1.5, "color": colours}}
     return {"type": "scatter", "mode": "markers", "x": [d[0] for d in dots], "y": [d[1] for d in dots], "text": texts,
@@ -192,9 +192,7 @@ def agreement(record: StudyRecord, pair: Agreement) -> Figure:
     points = [point for point in pair.points if point[0] in trials]
     metric = record.study.spec.objective.metric
     texts = [
-        hover(
-            record, trials[name], f"{metric} {numbers.value(a)} at rung {pair.low}, {numbers.value(b)} at {pair.high}"
-        )
+        hover(trials[name], f"{metric} {numbers.value(a)} at rung {pair.low}, {numbers.value(b)} at {pair.high}")
         for name, a, b in points
     ]
     best = record.best.trial if record.best else None

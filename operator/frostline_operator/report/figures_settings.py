@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def slice_of(record: StudyRecord, parameter: Parameter, rung: int) -> Figure | N
     metric = record.study.spec.objective.metric
     best = record.best.trial if record.best else None
     points.sort(key=lambda point: point[0].name == best)  # drawn last, on top
-    texts = [hover(record, t, f"{metric} {numbers.value(v)} at rung {rung}") for t, _, v in points]
+    texts = [hover(t, f"{metric} {numbers.value(v)} at rung {rung}") for t, _, v in points]
     axis, xs = _setting_axis(parameter, [p[1] for p in points])
     on = [any(r.rung == rung and r.promoted for r in t.results) for t, _, _ in points]
     warm = rung_colour(rung, record.top_rung + 1)
@@ -80,36 +81,106 @@ def log_marks(low: float, high: float) -> list[float]:
 
 
 def parallel(record: StudyRecord, rung: int) -> Figure | None:
-    """Whole configurations side by side, coloured by the objective; None where there is too little to compare."""
+    """Whole configurations side by side, one line for each; None where there is too little to compare.
+
+    Every axis has its own scale, and the objective's, the last one, has the better end on top. The best quarter is
+    coloured, the others are grey below it, so that one sees where the good ones pass.
+    """
     parameters = tuned(record)
     rows = [(t, v) for t in drawn(record) if (v := value_at(t, rung)) is not None]
     rows = [(t, v) for t, v in rows if all(p.name in t.assignment for p in parameters)]
     if len(parameters) < 2 or len(rows) < 4:
         return None
-    values = [v for _, v in rows]
-    dimensions = [_dimension(p, [t.assignment[p.name] for t, _ in rows]) for p in parameters]
-    dimensions.append({"label": html.escape(record.study.spec.objective.metric), "values": values})
-    near = float(np.quantile(values, 0.1 if record.maximize else 0.9))
-    bounds = {"cmin": near, "cmax": max(values)} if record.maximize else {"cmin": min(values), "cmax": near}
-    line = {"color": values, "colorscale": [[0, "$rung4"], [0.5, "$mid"], [1, "$faint"]], **bounds,
-            "reversescale": record.maximize}  # fmt: skip
+    rows.sort(key=lambda row: row[1], reverse=record.maximize)
+    metric = record.study.spec.objective.metric
+    axes = [_axis(p, [t.assignment[p.name] for t, _ in rows]) for p in parameters]
+    axes.append(_value_axis(metric, [v for _, v in rows], record.maximize))
+    quarter = max(1, len(rows) // 4)
+    best = record.best.trial if record.best else None
+    groups = (
+        ([i for i in range(quarter, len(rows)) if rows[i][0].name != best], "$dim", 1.0, 0.55),
+        ([i for i in range(quarter) if rows[i][0].name != best], "$rung4", 1.8, 0.9),
+        ([i for i in range(len(rows)) if rows[i][0].name == best], "$best", 3.0, 1.0),
+    )
+    traces = []
+    for members, colour, width, opacity in groups:
+        xs: list[int | None] = []
+        ys: list[float | None] = []
+        texts: list[str] = []
+        for i in members:
+            trial, value = rows[i]
+            xs += [*range(len(axes)), None]
+            ys += [*(axis.heights[i] for axis in axes), None]
+            texts += [*[hover(trial, f"{metric} {numbers.value(value)} at rung {rung}")] * len(axes), ""]
+        traces.append(
+            {"type": "scatter", "mode": "lines+markers", "x": xs, "y": ys, "text": texts, "hoverinfo": "text",
+             "opacity": opacity, "line": {"color": colour, "width": width}, "marker": {"color": colour, "size": 5}}
+        )  # fmt: skip
+    labels: list[Figure] = []
+    for place, axis in enumerate(axes):
+        labels += [
+            {"x": place, "y": height, "text": text, "showarrow": False, "xanchor": "left", "xshift": 5,
+             "bgcolor": "$paper", "borderpad": 1, "font": {"size": 11, "color": "$muted"}}
+            for height, text in axis.marks
+        ]  # fmt: skip
     return {
-        "data": [{"type": "parcoords", "dimensions": dimensions, "line": line,
-                  "labelfont": {"color": "$ink", "size": 12},
-                  "tickfont": {"color": "$muted", "size": 11}, "rangefont": {"color": "rgba(0,0,0,0)", "size": 1}}],
-        "layout": layout(margin={"l": 56, "r": 48, "t": 40, "b": 16}),
+        "data": traces,
+        "layout": layout(
+            xaxis=titled("", tickvals=list(range(len(axes))), ticktext=[f"<b>{a.label}</b>" for a in axes], side="top",
+                         range=[-0.2, len(axes) - 0.5], gridcolor="$line", ticks="", showline=False),
+            yaxis=titled("", visible=False, range=[-0.06, 1.06]),
+            margin={"l": 8, "r": 8, "t": 34, "b": 12},
+            annotations=labels,
+        ),
     }  # fmt: skip
 
 
-def _dimension(parameter: Parameter, settings: Sequence[Any]) -> Figure:
+@dataclass(frozen=True)
+class _Axis:
+    """One vertical axis: between 0 at its foot and 1 at its head."""
+
+    label: str
+    heights: list[float]
+    """Of each configuration, in their order."""
+    marks: list[tuple[float, str]]
+
+
+def _axis(parameter: Parameter, settings: Sequence[Any]) -> _Axis:
     label = html.escape(parameter.name)
-    if parameter.values is not None:
-        choices = [numbers.scalar(choice) for choice in parameter.values]
-        return {"label": label, "values": [choices.index(numbers.scalar(s)) for s in settings],
-                "tickvals": list(range(len(choices))), "ticktext": choices}  # fmt: skip
-    if parameter.scale == "Log":
-        logs = [math.log10(float(s)) for s in settings]
-        low, high = min(logs), max(logs)
-        marks = [low + (high - low) * i / 4 for i in range(5)]
-        return {"label": label, "values": logs, "tickvals": marks, "ticktext": [f"{10**m:.2g}" for m in marks]}
-    return {"label": label, "values": [float(s) for s in settings]}
+    if parameter.type not in ("Float", "Int"):
+        choices = [numbers.scalar(c) for c in parameter.values or []]
+        step = 1 / max(1, len(choices) - 1)
+        shift = np.random.default_rng(0).uniform(-0.03, 0.03, len(settings))  # equal choices lie side by side
+        heights = [choices.index(numbers.scalar(s)) * step + float(d) for s, d in zip(settings, shift, strict=True)]
+        return _Axis(label, heights, [(i * step, html.escape(c)) for i, c in enumerate(choices)])
+    amounts = [float(s) for s in settings]
+    logarithmic = parameter.scale == "Log"
+    marks = log_marks(min(amounts), max(amounts)) if logarithmic else _even_marks(min(amounts), max(amounts))
+    ends = [min(*amounts, *marks), max(*amounts, *marks)]
+    return _Axis(
+        label,
+        [_height(a, ends, logarithmic) for a in amounts],
+        [(_height(m, ends, logarithmic), f"{m:g}") for m in marks],
+    )
+
+
+def _value_axis(metric: str, values: Sequence[float], maximize: bool) -> _Axis:
+    """The objective by rank, because a few bad values would press all others into a line."""
+    places = [1 - i / max(1, len(values) - 1) for i in range(len(values))]
+    chosen = sorted({0, len(values) // 4, len(values) // 2, len(values) - 1})
+    return _Axis(html.escape(metric), places, [(places[i], numbers.value(values[i])) for i in chosen])
+
+
+def _height(amount: float, ends: Sequence[float], logarithmic: bool) -> float:
+    low, high, at = (math.log(x) for x in (*ends, amount)) if logarithmic else (*ends, amount)
+    return 0.5 if high == low else (at - low) / (high - low)
+
+
+def _even_marks(low: float, high: float) -> list[float]:
+    """Three to six round numbers between two; the number itself where both are the same."""
+    if high <= low:
+        return [low]
+    rough = (high - low) / 4
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(nice * unit for nice in (1, 2, 5, 10) if nice * unit >= rough)
+    return [round(i * step, 12) for i in range(math.ceil(low / step), math.floor(high / step) + 1)] or [low, high]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
+from frostline_operator.local.files import StudyFiles
 from frostline_operator.local.session import read_folder
 from frostline_operator.report.collect import collect
 from frostline_operator.report.record import StudyRecord
@@ -18,6 +20,7 @@ def read_record(folder: Path) -> StudyRecord:
     study, store, seen = read_folder(folder)
     try:
         ended = [at for at, reason, _ in store.events() if reason == "Finish"]
-        return collect(study, seen, store.samples, ended[-1] if ended else None)
+        checkpoints = str(StudyFiles(folder).checkpoints.resolve())
+        return collect(study, seen, store.samples, ended[-1] if ended else None, platform.node(), checkpoints)
     finally:
         store.close()

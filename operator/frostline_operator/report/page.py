@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import gzip
 import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from frostline_operator.api.dump import study_to_yaml
-from frostline_operator.report import numbers
+from frostline_operator.report import headline, numbers
 from frostline_operator.report.analysis import MIN_TRIALS, agreements, fullest_rung, importances, tuned, value_at
 from frostline_operator.report.best import best_yaml
-from frostline_operator.report.chart import MOST_TRIALS, Figure, layers_text, rung_colour
+from frostline_operator.report.chart import MOST_TRIALS, Figure, drawn, layers_text, rung_colour, settings_text
 from frostline_operator.report.figures import agreement, learning_curves, promotions
 from frostline_operator.report.figures_settings import parallel, slice_of
 from frostline_operator.report.record import RunRecord, StudyRecord
@@ -23,14 +25,6 @@ from frostline_operator.report.record import RunRecord, StudyRecord
 _MOST_CELLS = 32
 """Deeper networks are drawn as a proportional bar instead of one cell for each layer."""
 _MOST_ROWS = 500
-_STATUS = {
-    "Running": ("under way", "going"),
-    "Interrupted": ("interrupted", "going"),
-    "Completed": ("finished", "good"),
-    "GoalReached": ("goal reached", "good"),
-    "BudgetExhausted": ("budget spent", "good"),
-    "Failed": ("failed", "bad"),
-}
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,6 @@ class Chart:
     """For those who cannot see it: what it shows."""
     title: str = ""
     height: int = 300
-    wide_only: bool = False
 
 
 def to_html(record: StudyRecord) -> str:
@@ -55,11 +48,11 @@ def to_html(record: StudyRecord) -> str:
         n=numbers,
         layers_text=layers_text,
         charts=charts,
-        figures=charts.as_json(),
+        figures=charts.packed(),
         plotly=_plotly(),
-        status=_STATUS[record.outcome],
-        subtitle=_subtitle(record),
-        savings=_savings(record),
+        status=headline.status(record),
+        subtitle=headline.subtitle(record),
+        savings=headline.savings(record),
         cost=_cost_bars(record),
         best_yaml=best_yaml(record),
         rungs=_rung_rows(record),
@@ -72,7 +65,7 @@ def to_html(record: StudyRecord) -> str:
         manifest=study_to_yaml(record.study),
         most_rows=_MOST_ROWS,
         parameters=[p.name for p in record.study.spec.parameters],
-        elapsed=_elapsed(record),
+        elapsed=headline.elapsed(record),
     )
 
 
@@ -86,6 +79,7 @@ class _Charts:
 
     def __init__(self, record: StudyRecord) -> None:
         self._figures: dict[str, Figure] = {}
+        self._record = record
         metric = record.study.spec.objective.metric
         self.rung = fullest_rung(record)
         self.importance = importances(record, self.rung)
@@ -140,7 +134,7 @@ class _Charts:
             )
         ]
         label = f"Whole configurations and their {metric} at rung {self.rung}, as parallel coordinates."
-        self.parallel = self._add("parallel", parallel(record, self.rung), label, height=330, wide_only=True)
+        self.parallel = self._add("parallel", parallel(record, self.rung), label, height=360)
 
     def _add(self, name: str, figure: Figure | None, label: str, **more: Any) -> Chart | None:
         if figure is None:
@@ -148,10 +142,11 @@ class _Charts:
         self._figures[name] = figure
         return Chart(name, label, **more)
 
-    def as_json(self) -> Markup:
-        """For a script element: no tag can begin inside it."""
-        text = json.dumps(self._figures, allow_nan=False, separators=(",", ":"))
-        return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+    def packed(self) -> str:
+        """All figures and the configurations that their points name, as compressed JSON in base64."""
+        document = {"figures": self._figures, "settings": {t.index: settings_text(t) for t in drawn(self._record)}}
+        text = json.dumps(_rounded(document), allow_nan=False, separators=(",", ":"))
+        return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def _promotion_label(record: StudyRecord, bracket: int) -> str:
@@ -175,60 +170,31 @@ def _environment() -> Environment:
     return environment
 
 
-@functools.cache
-def _plotly() -> Markup:
-    from plotly.offline import get_plotlyjs
+def _rounded(node: Any) -> Any:
+    """The same data with numbers to seven digits, which is more than a screen shows."""
+    if isinstance(node, float):
+        return float(f"{node:.7g}")
+    if isinstance(node, dict):
+        return {key: _rounded(value) for key, value in node.items()}
+    return [_rounded(value) for value in node] if isinstance(node, list) else node
 
-    return Markup(get_plotlyjs())
+
+@functools.cache
+def _plotly() -> str:
+    """Plotly's basic bundle, compressed: the browser unpacks it."""
+    packed = resources.files("frostline_operator.report").joinpath("vendor/plotly-basic.min.js.gz").read_bytes()
+    return base64.b64encode(packed).decode()
 
 
 def _when(moment: datetime | None) -> str:
-    return "" if moment is None else moment.strftime("%-d %B %Y, %H:%M")
-
-
-def _elapsed(record: StudyRecord) -> str:
-    end = record.ended or record.written
-    if record.started is None or end is None:
-        return ""
-    return numbers.duration(max(0.0, (end - record.started).total_seconds()))
-
-
-def _subtitle(record: StudyRecord) -> str:
-    spec = record.study.spec
-    name = {
-        "CausalLM": spec.model.config.get("model_type") or spec.model.pretrained or "language model",
-        "Vision": spec.model.name,
-        "MLP": "MLP",
-        "Custom": spec.model.entrypoint,
-    }[spec.model.family]
-    source = spec.data.builtin or spec.data.path or "its own data"
-    algorithm = {"SuccessiveHalving": "Successive Halving"}.get(spec.search.algorithm, spec.search.algorithm)
-    rungs = len({row.rung for row in record.rungs})
-    schedule = f"{algorithm} over {rungs} rung{'s' if rungs != 1 else ''}, eta {spec.search.eta}"
-    return f"{name} ({record.layers} layers) on {source}. {schedule}."
-
-
-def _savings(record: StudyRecord) -> list[dict[str, str]]:
-    """The figures at the top: what one would have paid, over what was paid.
-
-    Full training is left out while the study is under way: it would be compared with a part of the study.
-    """
-    totals = record.totals
-    found = []
-    if totals.flops > 0:
-        for baseline, words in (
-            (0.0 if record.under_way else totals.full_flops, "fewer FLOPs than training every trial in full"),
-            (totals.tokens_only_flops, "fewer FLOPs than halving over tokens alone"),
-        ):
-            if baseline >= totals.flops:
-                found.append({"figure": numbers.times(baseline, totals.flops), "words": words})
-    return found
+    return "" if moment is None else moment.strftime("%-d %B %Y, %H:%M UTC")
 
 
 def _cost_bars(record: StudyRecord) -> list[dict[str, Any]]:
     """This study's FLOPs by rung, and those of the two baselines, as shares of the widest."""
     totals = record.totals
-    widest = max(totals.flops, totals.full_flops, totals.tokens_only_flops)
+    full = 0.0 if record.under_way else totals.full_flops
+    widest = max(totals.flops, full, totals.tokens_only_flops)
     if widest <= 0:
         return []
     count = record.top_rung + 1
@@ -245,8 +211,8 @@ def _cost_bars(record: StudyRecord) -> list[dict[str, Any]]:
         parts = [{"width": 100 * totals.flops / widest, "colour": "var(--accent)", "title": ""}]
     bars: list[dict[str, Any]] = [{"name": "This study", "flops": totals.flops, "parts": parts, "own": True}]
     for name, amount in (
-        ("Halving over tokens, all layers at every rung", totals.tokens_only_flops),
-        ("Every trial trained in full", totals.full_flops),
+        (f"The same trials to the same {record.unit}, all layers at every rung", totals.tokens_only_flops),
+        (f"The {headline.trials_that_ran(record)} trials that ran, in full", full),
     ):
         if amount > 0:
             part = {"width": 100 * amount / widest, "colour": "var(--dim)", "title": ""}

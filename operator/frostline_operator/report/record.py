@@ -133,9 +133,9 @@ class Totals(_Record):
     cost: float | None = None
     """In the unit of budget.prices, where there are prices."""
     full_flops: float = 0.0
-    """Every trial trained at full fidelity."""
+    """The trials that ran, trained at full fidelity; those that diverged or failed, as far as they came."""
     tokens_only_flops: float = 0.0
-    """The same trials and rungs with every layer trained at each: classic halving over tokens."""
+    """The trials that ran, to the same tokens with every layer trained at each rung: classic halving."""
 
 
 class Best(_Record):
@@ -147,6 +147,8 @@ class Best(_Record):
     layers: int
     tokens: int
     assignment: dict[str, Scalar] = Field(default_factory=dict)
+    checkpoint: str = ""
+    """Folder with its weights, below the study's `checkpoints`; empty where none is kept."""
 
 
 class Notice(_Record):
@@ -170,6 +172,12 @@ class StudyRecord(_Record):
     ended: datetime | None = None
     written: datetime | None = None
     """When this record was made."""
+    version: str = ""
+    """Of the Frostline that made it."""
+    host: str = ""
+    """Machine or cluster that the study ran on."""
+    checkpoints: str = ""
+    """Folder or URL of the study's checkpoints; empty where it is not known."""
     rungs: tuple[RungRecord, ...] = ()
     trials: tuple[TrialRecord, ...] = ()
     runs: tuple[RunRecord, ...] = ()
@@ -186,6 +194,13 @@ class StudyRecord(_Record):
     def top_rung(self) -> int:
         """Index of the highest rung; 0 where the schedule is not known yet."""
         return max((row.rung for row in self.rungs), default=0)
+
+    @property
+    def checkpoint(self) -> str:
+        """Where the best trial's checkpoint lies; empty where none is kept."""
+        if self.best is None or not self.best.checkpoint:
+            return ""
+        return f"{self.checkpoints}/{self.best.checkpoint}" if self.checkpoints else self.best.checkpoint
 
     @property
     def under_way(self) -> bool:

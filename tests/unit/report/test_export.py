@@ -65,3 +65,14 @@ def test_csv_of_a_trial_without_results() -> None:
 def test_csv_of_nothing_is_its_header() -> None:
     header = to_csv(records.empty()).strip().split(",")
     assert tuple(header[: len(FIXED_COLUMNS)]) == FIXED_COLUMNS
+
+
+def test_where_the_best_checkpoint_lies_is_in_json_and_in_the_best_row_of_the_csv() -> None:
+    record = records.whole()
+    assert record.best is not None
+    best = record.best.model_copy(update={"checkpoint": "trials/s-5/r3"})
+    kept = record.model_copy(update={"best": best, "checkpoints": "/data/s"})
+    document = json.loads(to_json(kept))
+    assert (document["checkpoints"], document["best"]["checkpoint"]) == ("/data/s", "trials/s-5/r3")
+    marked = {(row["trial"], row["rung"]): row["checkpoint"] for row in rows(kept) if row["checkpoint"]}
+    assert marked == {(best.trial, str(best.rung)): "/data/s/trials/s-5/r3"}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import hashlib
 import html.parser
 import itertools
 import json
@@ -65,8 +68,13 @@ def made(request: pytest.FixtureRequest) -> tuple[StudyRecord, str, Page]:
     return record, text, Page(text)
 
 
+def drawing(page: Page) -> str:
+    """The JSON that the charts are drawn from."""
+    return gzip.decompress(base64.b64decode(page.scripts[0])).decode()
+
+
 def figures(page: Page) -> dict[str, Any]:
-    return json.loads(page.scripts[0])  # type: ignore[no-any-return]
+    return json.loads(drawing(page))["figures"]  # type: ignore[no-any-return]
 
 
 def test_every_element_is_closed(made: tuple[StudyRecord, str, Page]) -> None:
@@ -130,7 +138,7 @@ def test_plotly_accepts_every_figure(made: tuple[StudyRecord, str, Page]) -> Non
 
 
 def test_every_colour_of_the_figures_is_in_the_style_sheet(made: tuple[StudyRecord, str, Page]) -> None:
-    used = set(re.findall(r'"\$([a-z0-9]+)"', made[2].scripts[0]))
+    used = set(re.findall(r'"\$([a-z0-9]+)"', drawing(made[2])))
     style = made[1].split("</style>")[0]
     for colour in used:
         expected = 1 if colour == "font" else 3
@@ -149,7 +157,9 @@ def test_the_page_says_how_the_study_stands() -> None:
     assert "under way" in texts["under_way"]
     assert "FidelityReduced" in texts["under_way"]
     assert "training every trial in full" not in texts["under_way"], "a part of a study is not compared with a whole"
-    assert "no trial has a result yet" in texts["empty"]
+    assert "no trial has a usable result yet" in texts["empty"]
+    assert "failed without a usable result" in texts["failed"]
+    assert "fewer FLOPs" not in texts["failed"]
     assert "Every trial diverged." in texts["failed"]
     assert "There is one rung only." in texts["single"]
     assert "goal reached" in texts["accuracy"]
@@ -164,8 +174,48 @@ def test_markup_in_a_study_stays_text() -> None:
     assert len(page.all("script")) == 3
     assert page.all("img") == []
     hovers = [t for figure in figures(page).values() for trace in figure["data"] for t in trace.get("text") or []]
+    hovers += json.loads(drawing(page))["settings"].values()
     assert any("&lt;script&gt;" in hover for hover in hovers)
     assert all("<script" not in hover and "<img" not in hover for hover in hovers)
+
+
+def test_the_chart_library_is_the_one_that_is_named_and_the_page_stays_below_a_megabyte(
+    made: tuple[StudyRecord, str, Page],
+) -> None:
+    packed = base64.b64decode(made[2].scripts[1])
+    assert hashlib.sha256(packed).hexdigest() == "f00239c3cf994559bd1fecd232a2890e2ef63c8a2934f017521c1efd0ea2cb89"
+    assert b"plotly.js (basic - minified) v4.1.1" in gzip.decompress(packed)[:200]
+    assert len(made[1].encode()) < 1_000_000
+
+
+def test_every_point_names_a_trial_whose_configuration_is_on_the_page(made: tuple[StudyRecord, str, Page]) -> None:
+    settings = json.loads(drawing(made[2]))["settings"]
+    hovers = [t for figure in figures(made[2]).values() for trace in figure["data"] for t in trace.get("text") or []]
+    marks = {hover.rpartition("@")[2] for hover in hovers if hover}
+    assert marks <= settings.keys()
+
+
+def test_a_direction_is_said_in_words() -> None:
+    text = Page(to_html(records.whole())).text
+    assert "higher lr, lower loss" in text
+    assert "Spearman −" not in text.split("What mattered")[1].split("One hyperparameter")[0]
+
+
+def test_samples_are_called_samples() -> None:
+    text = Page(to_html(records.accuracy())).text.split("The study’s manifest")[0]
+    assert "samples" in text
+    assert "tokens" not in text
+
+
+def test_where_the_best_checkpoint_lies_and_what_made_the_page_are_on_it() -> None:
+    record = records.whole()
+    assert record.best is not None
+    best = record.best.model_copy(update={"checkpoint": "trials/s-5/r3"})
+    kept = record.model_copy(update={"best": best, "checkpoints": "/data/s", "version": "1.2.3", "host": "box"})
+    text = Page(to_html(kept)).text
+    assert "Its weights: /data/s/trials/s-5/r3" in text
+    assert "Frostline 1.2.3 on box." in text
+    assert "Its weights" not in Page(to_html(record)).text
 
 
 def test_large_studies_draw_the_trials_that_came_furthest() -> None:
@@ -181,7 +231,7 @@ def test_large_studies_draw_the_trials_that_came_furthest() -> None:
     assert record.best is not None
     assert record.best.trial in {t.name for t in chosen}
     assert min(len(t.results) for t in chosen) >= 1
-    assert len(to_html(large)) < 8_000_000
+    assert len(to_html(large)) < 1_000_000
     assert "came furthest" in Page(to_html(large)).text
 
 
