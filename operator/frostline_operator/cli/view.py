@@ -205,8 +205,8 @@ def show_outcome(session: Session, console: Console) -> None:
         console.print(f"[yellow]{condition.type}[/yellow]: {condition.message}", highlight=False)
     saved = summary.savings
     console.print(
-        f"{numbers.flops(saved.flops)} in {numbers.duration(_elapsed(session))}; every trial in full would take "
-        f"{numbers.times(saved.full, saved.flops)} as much compute, halving over {loop.profile.unit} alone "
+        f"{numbers.flops(saved.flops)} in {numbers.duration(_elapsed(session))}. The trials that ran would take "
+        f"{numbers.times(saved.full, saved.flops)} as much in full, to the same {loop.profile.unit} with all layers "
         f"{numbers.times(saved.tokens_only, saved.flops)}.",
         highlight=False,
     )

@@ -156,7 +156,7 @@ def test_the_page_says_how_the_study_stands() -> None:
     assert "finished" in texts["whole"]
     assert "under way" in texts["under_way"]
     assert "FidelityReduced" in texts["under_way"]
-    assert "training every trial in full" not in texts["under_way"], "a part of a study is not compared with a whole"
+    assert "trials in full" not in texts["under_way"], "a part of a study is not compared with a whole"
     assert "no trial has a usable result yet" in texts["empty"]
     assert "failed without a usable result" in texts["failed"]
     assert "fewer FLOPs" not in texts["failed"]
