@@ -1,8 +1,8 @@
 """Does a sampler that learns pay? python -m benchmarks.samplers --surrogates DIR
 
 Frostline's own engine, with ASHA over tokens only, on learning curves that nobody here fitted (`surrogates`, skipped
-where DIR or onnxruntime is not there) and on the project's look-up tables: the same searches with random configurations
-and with `search.sampler: Model`. What is measured, with costs in full trainings:
+where DIR or onnxruntime is not there) and on the project's look-up tables, as they are and interpolated: the same
+searches with random configurations and with `search.sampler: Model`. What is measured, with costs in full trainings:
 
 - the cost from which on the incumbent stays within 1 % of what the best of 64 random configurations has (at the median
   over such draws; on a table, the best of the table);
@@ -24,9 +24,13 @@ from typing import Any, cast
 import numpy as np
 
 from benchmarks import lookup, measures, surrogates
+from benchmarks.continuous import Continuous
 from benchmarks.lookup import RESULTS, Family
+from benchmarks.pages import fill, markdown
 from benchmarks.peers import frostline
 from benchmarks.peers.session import Session, full_trainings
+from frostline_operator.engine import proposals, space
+from frostline_operator.engine.state import RungResult, StudyState, Trial
 
 BUDGET = 24.0
 SELECTION = 8
@@ -34,6 +38,7 @@ SELECTION = 8
 SELECTION_SEED = 1000
 SAMPLERS = ("Random", "Model")
 OUT = RESULTS / "samplers.json"
+PAGE = RESULTS.parents[1] / "docs" / "does-it-work.md"
 _COSTS = measures.geometric(1, BUDGET, 60)
 _FLOOR = 1e-3
 """Regrets below this are no longer told apart."""
@@ -98,14 +103,18 @@ def on_surrogates(folder: Path, seeds: Sequence[int], tasks: slice) -> dict[str,
     return result
 
 
-def on_tables(seeds: Sequence[int]) -> dict[str, Any]:
-    """All searches on the look-up tables, over tokens only and from half of the layers."""
+def on_tables(seeds: Sequence[int], only: Sequence[str] | None = None) -> dict[str, Any]:
+    """All searches on the look-up tables and between their cells, over tokens only and from half of the layers."""
     result: dict[str, Any] = {}
-    for family in lookup.load().values():
-        for title, layers in (("tokens only", 0.0), ("from half of the layers", 0.5)):
-            rows = [search(family, s, seed, layers) for seed in seeds for s in SAMPLERS]
-            result[f"{family.name}, {title}"] = {**figures(rows), **_totals(rows)}
-            print(f"{family.name}, {title}: {_line(result[f'{family.name}, {title}'])}", flush=True)
+    for table in lookup.load().values():
+        for family, scale in ((table, 1.0), (continuous := Continuous.of(table), continuous.best / continuous.least)):
+            if only is not None and not family.name.startswith(tuple(only)):
+                continue
+            for title, layers in (("tokens only", 0.0), ("from half of the layers", 0.5)):
+                rows = [search(family, s, seed, layers) for seed in seeds for s in SAMPLERS]
+                name = f"{family.name}, {title}"
+                result[name] = {**figures(rows, scale), **_totals(rows)}
+                print(f"{name}: {_line(result[name])}", flush=True)
     return result
 
 
@@ -113,7 +122,7 @@ def overall(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Medians over families of each one's median, and means, with 95 % of a bootstrap over families."""
     cost = {s: np.array([_median(r["cost"][s]) for r in results]) for s in SAMPLERS}
     summary: dict[str, Any] = {
-        "cost": {s: _or_none(float(np.quantile(cost[s], 0.5, method="lower"))) for s in SAMPLERS},
+        "cost": {s: _finite(float(np.quantile(cost[s], 0.5, method="lower"))) for s in SAMPLERS},
         "reached": {s: float(np.mean([c is not None for r in results for c in r["cost"][s]])) for s in SAMPLERS},
     }
     for at in ("12", "24"):
@@ -128,10 +137,6 @@ def overall(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "difference": [difference.value, difference.low, difference.high],
         }
     return summary
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isinf(value) else value
 
 
 def _totals(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -152,6 +157,85 @@ def _median(costs: Sequence[float | None]) -> float:
     return float(np.quantile([float("inf") if c is None else c for c in costs], 0.5, method="lower"))
 
 
+def batch_seconds(trials: int = 1000) -> float:
+    """Processor time of one batch of proposals in a study of so many trials, the median of five."""
+    family = lookup.load()["gpt2"]
+    spec = frostline.Variant(sampler="Model").study(family, 0)
+    state = StudyState()
+    for index, assignment in enumerate(space.assignments(spec.parameters, spec.search, trials)):
+        configuration = family.nearest(assignment)
+        rungs = 1 + next(r for r in range(4) if r == 3 or index % 2 ** (r + 1))
+        values = [family.value(configuration, family.layers, family.tokens / 2 ** (3 - r)) for r in range(rungs)]
+        results = [RungResult(r, "Completed" if v else "Diverged", v, 1, 1, "run") for r, v in enumerate(values)]
+        state.trials[index] = Trial(index, f"t{index}", 0, assignment, rungs - 1, tuple(results))
+    taken = []
+    for _ in range(5):
+        began = time.process_time()
+        proposals.propose(spec, state, 3, proposals.BATCH)
+        taken.append(time.process_time() - began)
+    return float(np.median(taken))
+
+
+def write(document: dict[str, Any]) -> None:
+    """The file of results, and the tables of docs/does-it-work.md."""
+    if "surrogates" in document:
+        document["overall"] = overall(list(document["surrogates"].values()))
+        whole, count = document["overall"], len(document["surrogates"])
+        seeds = len(next(iter(document["surrogates"].values()))["cost"]["Random"])
+        rows = [
+            [s, _shown(whole["cost"][s]), f"{whole['reached'][s]:.0%}", f"{whole['logRegret'][s]:.2f}",
+             f"{whole['endLogRegret'][s]:.2f}"]
+            for s in SAMPLERS
+        ]  # fmt: skip
+        header = [f"{count} tasks, {seeds} seeds each", "cost to 1 %", "searches that get there", "mean log10 regret",
+                  "log10 regret after 24"]  # fmt: skip
+        fill(PAGE, "samplers", markdown(header, rows))
+        speeds = [[f"after {at} full trainings", _interval(whole[f"speedUp{at}"])] for at in (12, 24)]
+        gain = whole["logRegret"]["difference"]
+        speeds.append(["difference of mean log10 regret", _interval(gain)])
+        fill(
+            PAGE, "samplers-quality", markdown(["Model against Random at matched quality", "[95 % over tasks]"], speeds)
+        )
+    rows = [
+        [name, *(f"{_shown(_finite(_median(r['cost'][s])))} ({_share(r['cost'][s]):.0%})" for s in SAMPLERS),
+         *(_times(r["speedUp"][at]) for at in ("12", "24")), *(f"{r['logRegret'][s]:.2f}" for s in SAMPLERS)]
+        for name, r in document["tables"].items()
+    ]  # fmt: skip
+    header = ["table", "Random: cost to 1 %", "Model: cost to 1 %", "speed-up at 12", "at 24"]
+    header += [f"{s}: mean log10 regret" for s in SAMPLERS]
+    fill(PAGE, "samplers-tables", markdown(header, rows))
+    OUT.write_text(json.dumps(rounded(document), indent=1) + "\n")
+
+
+def rounded(document: Any) -> Any:
+    """The same with four significant digits."""
+    if isinstance(document, float):
+        return None if not np.isfinite(document) else float(f"{document:.4g}")
+    if isinstance(document, dict):
+        return {key: rounded(value) for key, value in document.items()}
+    return [rounded(value) for value in document] if isinstance(document, list) else document
+
+
+def _share(costs: Sequence[float | None]) -> float:
+    return float(np.mean([c is not None for c in costs]))
+
+
+def _finite(value: float) -> float | None:
+    return None if np.isinf(value) else value
+
+
+def _shown(cost: float | None) -> str:
+    return "never" if cost is None else f"{cost:.1f}"
+
+
+def _times(speed: float | None) -> str:
+    return "–" if speed is None or np.isnan(speed) else f"{speed:.1f} ×"
+
+
+def _interval(estimate: Sequence[float]) -> str:
+    return f"{estimate[0]:.2f} [{estimate[1]:.2f}, {estimate[2]:.2f}]"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -159,6 +243,7 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--table-seeds", type=int, default=40)
+    parser.add_argument("--tables", nargs="*", help="only the tables whose names begin so; none at all: leave them")
     parser.add_argument("--selection", action="store_true", help="the tasks and seeds on which settings are chosen")
     arguments = parser.parse_args()
     first = SELECTION_SEED if arguments.selection else 0
@@ -171,9 +256,10 @@ def main() -> None:
         print(f"the surrogates are skipped: {why}")
     if arguments.selection:
         return
-    document["tables"] = on_tables(range(arguments.table_seeds))
-    OUT.write_text(json.dumps(document, indent=1))
-    print(f"written to {OUT}")
+    document.setdefault("tables", {}).update(on_tables(range(arguments.table_seeds), arguments.tables))
+    document["batchSeconds"] = batch_seconds()
+    write(document)
+    print(f"written to {OUT} and {PAGE}")
 
 
 if __name__ == "__main__":
