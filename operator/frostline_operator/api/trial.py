@@ -102,6 +102,7 @@ class HPOTrialStatus(Section):
     checkpoint: CheckpointRef | None = None
     """Where it goes on from."""
     conditions: Annotated[list[StatusCondition], Field(max_length=16)] = Field(default_factory=list)
+    """Complete: the trial is over, promoted or not, and has not failed. Failed: it has."""
 
 
 class HPOTrial(Section):

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import kopf
-from kopf._core.engines.peering import Identity
 from rich.console import Console
 
 from frostline_operator.kubernetes.client.api import Api, ApiError
 from frostline_operator.kubernetes.client.lease import Lease
-from frostline_operator.kubernetes.handlers import Operator, WaitingIsNoError, make_registry
+from frostline_operator.kubernetes.handlers import make_registry
 from frostline_operator.kubernetes.health import Health, serve
+from frostline_operator.kubernetes.operator import Operator
 from frostline_operator.kubernetes.settings import OperatorSettings, SettingsError, load_settings
 from frostline_operator.scores.prometheus import PrometheusClient, QueryError
 
@@ -52,7 +52,6 @@ def run_operator(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("kopf").setLevel(logging.DEBUG if verbose else logging.WARNING)
-    logging.getLogger("kopf.objects").addFilter(WaitingIsNoError())
     try:
         api = Api.connect(None if kubeconfig is None else str(kubeconfig))
     except ApiError as error:
@@ -81,12 +80,13 @@ def run_operator(
 def _act(settings: OperatorSettings, api: Api, health: Health) -> None:
     """Look after studies until a signal says to stop."""
     registry = make_registry(Operator(settings, api, health))
+    # Kopf names itself to its peers, of which there are none. Without this variable it asks for the user's name, and a
+    # pod's user id may have none
+    os.environ.setdefault("POD_ID", f"frostline-{os.getpid()}")
     asyncio.run(
         kopf.operator(
             registry=registry,
             standalone=True,
-            # Of no use without peers; left out, Kopf asks for the user's name, and a pod's user id may have none
-            identity=Identity(f"frostline-{os.getpid()}"),
             namespaces=settings.namespaces,
             clusterwide=not settings.namespaces,
         )

@@ -1,7 +1,8 @@
-"""One study on a cluster: each tick compares what is wanted with what is there, and acts. Level-triggered.
+"""One study on a cluster: each round compares what is wanted with what is there, and acts. Level-triggered.
 
-It knows nothing that is not in the API server: whatever it keeps in memory can be read again, and is, after every
-restart and whenever somebody else wrote.
+A round has phases: the study is accepted, its model is profiled, and it is run until it has finished. Each phase writes
+into one draft of the study's status, which is published by one patch at the end of the round. Whatever the controller
+keeps in memory is in the API server too: it is read again after a restart, and whenever somebody else wrote.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine.plan import make_plan
 from frostline_operator.engine.state import Observation
 from frostline_operator.kubernetes.acceptance import accepted
-from frostline_operator.kubernetes.caches import Caches
 from frostline_operator.kubernetes.cleanup import Sweeper, template_of
-from frostline_operator.kubernetes.client.api import Api, Manifest
+from frostline_operator.kubernetes.client.api import Manifest
 from frostline_operator.kubernetes.cluster import KubernetesCluster, WriteBudget
 from frostline_operator.kubernetes.fleet import Fleet
 from frostline_operator.kubernetes.journal import Journal, StaleError
@@ -26,266 +27,270 @@ from frostline_operator.kubernetes.objects.classes import DeviceClass
 from frostline_operator.kubernetes.objects.jobs import StudyRef
 from frostline_operator.kubernetes.profiler import Impossible, NotYet, Profiler, in_words
 from frostline_operator.kubernetes.settings import Memory, OperatorSettings
-from frostline_operator.kubernetes.status.conditions import Conditions
-from frostline_operator.kubernetes.status.events import Recorder
 from frostline_operator.kubernetes.status.figures import StudyFigures
-from frostline_operator.kubernetes.status.publishing import Publisher
-from frostline_operator.kubernetes.status.study import Board, Situation
-from frostline_operator.kubernetes.status.trials import TrialWriter
+from frostline_operator.kubernetes.status.study import Draft, Situation
+from frostline_operator.kubernetes.status.trials import Publisher, TrialWriter
+from frostline_operator.kubernetes.status.writer import StatusWriter
 from frostline_operator.kubernetes.store import KubernetesStore
 from frostline_operator.runtime.loop import StudyLoop
-from frostline_operator.scores.asking import Asker
-from frostline_operator.scores.queries import TargetLabels
-from frostline_operator.scores.scores import ScoredStudy, Scores, ScoreSettings
-from frostline_operator.scores.scrape import Scraper
+from frostline_operator.scores.scores import Scores
 from frostline_trainer.contract import ModelProfile
 
 log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 30.0
-"""Between looks at a study that waits for a person, or is over."""
+"""Between rounds of a study that waits for a person, or is over."""
 _TRIALS_SECONDS = 30.0
 """A study that is over says so once its HPOTrials do, or after this long if they cannot be written."""
+_SOON_SECONDS = 0.2
+_TIDY_SECONDS = 1.0
+_STALE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Shared:
-    """What all studies of an operator have in common."""
+class Requeue:
+    """When a study is reconciled again, unless something of it changes before."""
 
-    api: Api
-    caches: Caches
+    after: float
+    """Seconds."""
+    why: str
+    """What is waited for."""
+
+
+@dataclass(frozen=True)
+class Collaborators:
+    """What a controller works with; all but the first two are of one study."""
+
     fleet: Fleet
-    scraper: Scraper
     publisher: Publisher
-    asker: Asker | None
-    """None where the operator knows of no Prometheus."""
-    settings: OperatorSettings
+    journal: Journal
+    store: KubernetesStore
+    cluster: KubernetesCluster
+    writes: WriteBudget
+    """The same that the cluster has."""
+    scores: Scores
+    profiler: Profiler
+    sweeper: Sweeper
+    trials: TrialWriter
+    status: StatusWriter
 
 
 class StudyController:
-    """One study.
+    """Reconciles one study.
 
     Args:
-        body: the HPOStudy as the API server has it.
-        shared: with the other studies.
+        study: which.
+        collaborators: what it works with.
+        settings: of the operator.
+        clock: seconds since the epoch.
     """
 
-    def __init__(self, body: Manifest, shared: Shared) -> None:
-        metadata = body["metadata"]
-        self.study = StudyRef(
-            metadata["namespace"], metadata["name"], metadata["uid"], dict(metadata.get("labels") or {})
-        )
-        self._shared = shared
-        self._recorder = Recorder(shared.api, self.study)
-        self._journal = Journal(shared.api, self.study)
-        self._store = KubernetesStore(self._journal, self._recorder)
-        self._trials = TrialWriter(shared.api, self.study)
-        self._sweeper = Sweeper(shared.api, shared.caches, self.study, shared.settings, self._recorder)
-        self._board = Board(shared.api, self.study, self._recorder, dict(body.get("status") or {}))
-        settings = ScoreSettings(
-            shared.settings.prometheus.interval_seconds,
-            shared.settings.linger_seconds,
-            shared.settings.tick_seconds,
-            TargetLabels(shared.settings.prometheus.namespace_label, shared.settings.prometheus.pod_label),
-        )
-        scored = ScoredStudy(self.study.name, self.study.namespace, self.study.uid)
-        self._scores = Scores(scored, shared.scraper, shared.asker, settings)
-        self._writes = WriteBudget()
+    def __init__(
+        self,
+        study: StudyRef,
+        collaborators: Collaborators,
+        settings: OperatorSettings,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.study = study
+        self._with = collaborators
+        self._settings = settings
+        self._clock = clock
         self._spec: HPOStudySpec | None = None
+        """The last one that was accepted."""
         self._checked = -1
+        """The generation that was accepted or refused."""
         self._problem: str | None = None
         self._profile: ModelProfile | None = None
         self._loop: StudyLoop | None = None
-        self._cluster: KubernetesCluster | None = None
         self._loaded = False
-        self._over: float | None = None
+        self._over_since: float | None = None
         self._lock = threading.Lock()
-        self._going = False
+        self._deleted = False
 
     @property
     def figures(self) -> StudyFigures | None:
         """For /metrics, from any thread."""
-        return self._board.figures
+        return self._with.status.figures
 
-    def tick(self, body: Manifest) -> float:
-        """One round. Returns the seconds until the next one, unless something wakes the study earlier.
+    def reconcile(self, body: Manifest) -> Requeue:
+        """One round.
+
+        Args:
+            body: the HPOStudy as the API server has it.
 
         Raises:
             ApiError: the API server cannot be reached or does not let the operator do its work; try again later.
         """
         with self._lock:
-            return _IDLE_SECONDS if self._going else self._guarded(body)
-
-    def _guarded(self, body: Manifest) -> float:
-        try:
-            return self._tick(body)
-        except StaleError:
-            log.warning("%s/%s was written by somebody else; reading it again", self.study.namespace, self.study.name)
-            self._forget()
-            return 0.5
+            if self._deleted:
+                return Requeue(_IDLE_SECONDS, "the study is being deleted")
+            try:
+                return self._round(body)
+            except StaleError:
+                where = f"{self.study.namespace}/{self.study.name}"
+                log.warning("%s was written by somebody else; reading it again", where)
+                self._forget()
+                return Requeue(_STALE_SECONDS, "somebody else wrote its journal")
 
     def delete(self, body: Manifest) -> int:
-        """Stop everything of a study that is to go. Returns how many pods there still are, cleaning up included."""
-        with self._lock:  # a tick under way must not start what is just being stopped
-            self._going = True
-        self._trials.close()
-        left = self._any_cluster().stop_all()
+        """Stop everything of a study that is to go. Returns how many pods there still are, cleaning up included.
+
+        Args:
+            body: the HPOStudy as the API server has it.
+
+        Raises:
+            ApiError: as for `reconcile`.
+        """
+        with self._lock:  # a round under way must not start what is just being stopped
+            self._deleted = True
+        self._with.trials.close()
+        left = self._with.cluster.stop_all()
         if left == 0 and not self._cleaned(body):
             return 1
         if left == 0 and _keeps(body, names.KEEP_TRIALS):
-            self._trials.orphan()
+            self._with.trials.orphan()
         if left == 0:
-            self._shared.fleet.forget(self.study.uid)
-            self._scores.close()
+            self._with.fleet.forget(self.study.uid)
+            self._with.scores.close()
         return left
 
     def _cleaned(self, body: Manifest) -> bool:
         """Whether nothing is left of its checkpoints, or they are to stay."""
-        if self._shared.settings.cleanup_seconds == 0 or _keeps(body, names.KEEP_CHECKPOINTS):
+        if self._settings.cleanup_seconds == 0 or _keeps(body, names.KEEP_CHECKPOINTS):
             return True
-        if not (self._loop.state if self._loop is not None else self._store.load()).runs:
+        if not (self._loop.state if self._loop is not None else self._with.store.load()).runs:
             return True
-        return self._sweeper.remove_all(template_of(body), time.time())
+        return self._with.sweeper.remove_all(template_of(body), self._clock())
 
     # --- one round ---
 
-    def _tick(self, body: Manifest) -> float:
-        now = time.time()
-        generation = int(body["metadata"].get("generation", 0))
-        conditions = self._board.conditions(generation)
+    def _round(self, body: Manifest) -> Requeue:
+        draft = self._with.status.draft(int(body["metadata"].get("generation", 0)), self._clock())
         if not self._loaded:
-            self._store.load()
+            self._with.store.load()
             self._loaded = True
-        if generation != self._checked:
-            read = accepted(body, self._journal, self._shared.settings)
-            self._problem = read if isinstance(read, str) else None
-            self._spec = self._spec if isinstance(read, str) else read
-            self._board.spec = self._spec
-            self._checked = generation
+        requeue = self._round_of(body, draft)
+        self._with.status.publish(draft)
+        return requeue
+
+    def _round_of(self, body: Manifest, draft: Draft) -> Requeue:
+        spec = self._accept(body, draft)
+        if spec is None:
+            return Requeue(_IDLE_SECONDS, "a person has to correct the study")
+        profile = self._profiled(spec, draft)
+        if profile is None:
+            if draft.conditions.holds("Failed"):
+                return Requeue(_IDLE_SECONDS, "the model cannot be profiled")
+            return Requeue(self._settings.tick_seconds, "the model is being profiled")
+        return self._run(spec, profile, body, draft)
+
+    def _accept(self, body: Manifest, draft: Draft) -> HPOStudySpec | None:
+        """The study's spec, None where it cannot be run as it is written."""
+        if draft.generation != self._checked:
+            answer = accepted(body, self._with.journal, self._settings)
+            self._problem = answer if isinstance(answer, str) else None
+            self._spec = self._spec if isinstance(answer, str) else answer
+            self._with.status.spec = self._spec
+            self._checked = draft.generation
         if self._spec is None or self._problem is not None:
-            return self._refuse(conditions, generation, self._problem or "", now)
-        self._board.say(conditions, "Accepted", True, "Valid", "the study is valid", now)
-        if not self._profiled(conditions, generation, now):
-            return self._shared.settings.tick_seconds if not conditions.holds("Failed") else _IDLE_SECONDS
-        loop, cluster = self._running()
-        self._sweeper.keeps = _keeps(body, names.KEEP_CHECKPOINTS)
-        loop.tick(self._spec)
-        self._shared.fleet.settle(self.study.uid, self._spec, loop.state)
-        cluster.tidy(loop.state)
-        sweeps = not self._sweeper.keeps and self._shared.settings.cleanup_seconds > 0
-        if not self._trials.show(loop.state, make_plan(self._spec, loop.profile), sweeps):
-            over = loop.state.finished is not None
-            self._shared.publisher.submit(self._trials, at_once=over)
-            if over and now - self._over_since(now) < _TRIALS_SECONDS:
-                return 0.2  # whoever waits for the study's end finds its trials as they ended
-        self._board.show(self._situation(loop, now), conditions, generation)
-        if self._writes.exceeded:
-            return 0.0
+            draft.refuse(self._problem or "")
+            return None
+        draft.accept()
+        return self._spec
+
+    def _profiled(self, spec: HPOStudySpec, draft: Draft) -> ModelProfile | None:
+        """What the study's model costs, None where that is not known yet."""
+        if self._profile is None:
+            self._profile = self._read_profile() or self._compute_profile(spec, draft)
+        if self._profile is not None:
+            draft.profile(in_words(self._profile))
+        return self._profile
+
+    def _read_profile(self) -> ModelProfile | None:
+        document = self._with.journal.fact("profile")
+        return None if document is None else ModelProfile.model_validate(document)
+
+    def _compute_profile(self, spec: HPOStudySpec, draft: Draft) -> ModelProfile | None:
+        classes, _ = self._with.fleet.classes(spec)
+        answer = self._with.profiler.profile(
+            spec, self._memory(classes), draft.now, self._with.fleet.ready_nodes(), _largest(classes)
+        )
+        match answer:
+            case ModelProfile():
+                self._with.journal.set_fact("profile", answer.model_dump(mode="json", by_alias=True))
+                return answer
+            case Impossible(message):
+                draft.fail_profile(message)
+            case NotYet(trouble):
+                draft.await_profile(trouble)
+        return None
+
+    def _run(self, spec: HPOStudySpec, profile: ModelProfile, body: Manifest, draft: Draft) -> Requeue:
+        """One tick of the engine, and what follows from it."""
+        part = self._with
+        if self._loop is None:
+            self._loop = StudyLoop(self.study.name, self.study.uid, profile, part.cluster, part.store, self._clock)
+        loop = self._loop
+        part.sweeper.keeps = _keeps(body, names.KEEP_CHECKPOINTS)
+        loop.tick(spec)
+        part.fleet.settle(self.study.uid, spec, loop.state)
+        part.cluster.tidy(loop.state)
+        if self._trials_lag(spec, loop, draft.now):
+            return Requeue(_SOON_SECONDS, "the HPOTrials of a study that is over are being written")
+        part.status.describe(draft, self._situation(spec, loop, draft.now))
+        if part.writes.exceeded:
+            return Requeue(0.0, "more is to be written than one round may")
         if loop.done:
-            return _IDLE_SECONDS if loop.swept and not cluster.untidy() else 1.0
-        if self._spec.suspend and not loop.state.active_runs:
-            return _IDLE_SECONDS
-        return self._shared.settings.tick_seconds
+            return self._finish(loop)
+        if spec.suspend and not loop.state.active_runs:
+            return Requeue(_IDLE_SECONDS, "the study is suspended")
+        return Requeue(self._settings.tick_seconds, "runs are under way")
 
-    def _over_since(self, now: float) -> float:
-        self._over = now if self._over is None else self._over
-        return self._over
+    def _finish(self, loop: StudyLoop) -> Requeue:
+        """What is left to do for a study that is over."""
+        if loop.swept and not self._with.cluster.untidy():
+            return Requeue(_IDLE_SECONDS, "the study is over")
+        return Requeue(_TIDY_SECONDS, "checkpoints and Jobs of a study that is over are being removed")
 
-    def _situation(self, loop: StudyLoop, now: float) -> Situation:
-        assert self._spec is not None
-        classes, skipped = self._shared.fleet.classes(self._spec)
+    def _trials_lag(self, spec: HPOStudySpec, loop: StudyLoop, now: float) -> bool:
+        """Have HPOTrials written; True where the study's end is not to be told before they are.
+
+        Whoever waits for the study's end finds its trials as they ended.
+        """
+        sweeps = not self._with.sweeper.keeps and self._settings.cleanup_seconds > 0
+        if self._with.trials.show(loop.state, make_plan(spec, loop.profile), sweeps):
+            return False
+        over = loop.state.finished is not None
+        self._with.publisher.submit(self._with.trials, at_once=over)
+        if not over:
+            return False
+        self._over_since = now if self._over_since is None else self._over_since
+        return now - self._over_since < _TRIALS_SECONDS
+
+    def _situation(self, spec: HPOStudySpec, loop: StudyLoop, now: float) -> Situation:
+        classes, skipped = self._with.fleet.classes(spec)
         whole = tuple(made.whole for made in classes.values())
-        seen = Observation(self.study.name, self._spec, loop.profile, whole, loop.state, now)
-        no_devices = self._shared.fleet.no_devices(skipped)
-        source = self._scores.from_prometheus
-        scores = self._scores.availability(loop.state) if source else None
+        seen = Observation(self.study.name, spec, loop.profile, whole, loop.state, now)
+        no_devices = self._with.fleet.no_devices(skipped)
+        source = self._with.scores.from_prometheus
+        scores = self._with.scores.availability(loop.state) if source else None
         return Situation(seen, loop.troubles, no_devices, loop.waiting_for, source, scores)
 
-    def _refuse(self, conditions: Conditions, generation: int, problem: str, now: float) -> float:
-        self._board.say(conditions, "Accepted", False, "Invalid", problem, now)
-        conditions.clear("Progressing", "Invalid", "the study is not accepted", now)
-        phase = self._board.status.get("phase", "Pending")
-        self._board.write({"phase": phase, "message": problem}, conditions, generation)
-        return _IDLE_SECONDS
-
-    def _profiled(self, conditions: Conditions, generation: int, now: float) -> bool:
-        assert self._spec is not None
-        if self._profile is not None:
-            return True
-        known = self._journal.fact("profile")
-        if known is not None:
-            self._profile = ModelProfile.model_validate(known)
-            return True
-        profiler = Profiler(self._shared.api, self._shared.caches, self.study, self._shared.settings)
-        ready = self._shared.fleet.ready_nodes()
-        found = profiler.profile(self._spec, self._memory(), now, ready, self._largest_class())
-        match found:
-            case ModelProfile():
-                self._profile = found
-                self._journal.set_fact("profile", found.model_dump(mode="json", by_alias=True))
-                self._board.say(conditions, "Profiled", True, "Computed", in_words(found), now)
-                return True
-            case Impossible(message):
-                self._board.say(conditions, "Profiled", False, "Impossible", message, now)
-                self._board.say(conditions, "Failed", True, "ProfileImpossible", message, now)
-                conditions.set("Progressing", False, "Failed", message, now)
-                self._board.write({"phase": "Failed", "reason": "Failed", "message": message}, conditions, generation)
-                return False
-            case NotYet(trouble):
-                reason = "Computing" if trouble is None else trouble.reason
-                text = "a Job computes what the model costs and needs" if trouble is None else trouble.message
-                self._board.say(conditions, "Profiled", False, reason, text, now)
-                conditions.set("Progressing", trouble is None, reason, text, now)
-                self._board.write({"phase": "Profiling", "message": text}, conditions, generation)
-                return False
-
-    def _memory(self) -> Memory:
+    def _memory(self, classes: dict[str, DeviceClass]) -> Memory:
         """Whose memory to foretell: nobody's, where the only class has no limit."""
-        assert self._spec is not None
-        classes, _ = self._shared.fleet.classes(self._spec)
-        limited = any(made.usable_bytes is not None for made in classes.values()) or not classes
-        return self._shared.settings.memory if limited else "none"
-
-    def _largest_class(self) -> DeviceClass | None:
-        assert self._spec is not None
-        classes, _ = self._shared.fleet.classes(self._spec)
-        return max(classes.values(), key=lambda made: (made.usable_bytes or 0, made.name), default=None)
-
-    def _any_cluster(self) -> KubernetesCluster:
-        if self._cluster is None:
-            shared = self._shared
-            self._cluster = KubernetesCluster(
-                self.study,
-                shared.api,
-                shared.caches,
-                shared.fleet,
-                self._scores,
-                self._sweeper,
-                self._writes,
-                shared.settings,
-            )
-        return self._cluster
-
-    def _running(self) -> tuple[StudyLoop, KubernetesCluster]:
-        """The loop around the engine, made at the first tick."""
-        assert self._spec is not None and self._profile is not None
-        cluster = self._any_cluster()
-        if self._loop is None:
-            self._loop = StudyLoop(
-                self.study.name,
-                self.study.uid,
-                self._profile,
-                cluster,
-                self._store,
-                time.time,
-            )
-        return self._loop, cluster
+        limited = any(one.usable_bytes is not None for one in classes.values()) or not classes
+        return self._settings.memory if limited else "none"
 
     def _forget(self) -> None:
-        """Read everything again at the next tick."""
+        """Read everything again in the next round."""
         self._loaded = False
         self._loop = None
         self._checked = -1
+
+
+def _largest(classes: dict[str, DeviceClass]) -> DeviceClass | None:
+    return max(classes.values(), key=lambda one: (one.usable_bytes or 0, one.name), default=None)
 
 
 def _keeps(body: Manifest, annotation: str) -> bool:

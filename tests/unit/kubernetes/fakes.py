@@ -23,6 +23,8 @@ class FakeApi:
         """Raised by the next write."""
         self.refuse: Callable[[str, Resource, Manifest], None] = lambda verb, resource, body: None
         """Asked before each write, as admission is: it raises ApiError to refuse it."""
+        self.printed: dict[str, str] = {}
+        """What containers have printed, by pod."""
         self.lists: list[str] = []
         """Kinds that were listed, one entry for each list."""
         self._versions = itertools.count(1)
@@ -116,6 +118,9 @@ class FakeApi:
             if item is not None:
                 self._tell(key, item, item)
         return item is not None
+
+    def logs(self, namespace: str, pod: str, container: str) -> str:
+        return self.printed.get(pod, "")
 
     def _note(self, verb: str, key: tuple[str, str | None, str]) -> None:
         if self.fail is not None:

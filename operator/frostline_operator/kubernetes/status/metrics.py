@@ -1,4 +1,4 @@
-"""/metrics of studies: a collector that writes down their figures as Prometheus reads them.
+"""/metrics of studies and devices: collectors that write down their figures as Prometheus reads them.
 
 Labels are namespace and study, and at most one or two whose values are few: a state, a rung, a memory class, a budget's
 unit. Never a trial, never a hyperparameter: the number of series does not grow with a study. Those of one trial are the
@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from frostline_operator.api.status import HPOStudyStatus
+from frostline_operator.kubernetes.fleet import ClassUse
 from frostline_operator.kubernetes.status.figures import ClassFigures, Progress, RungFigures, StudyFigures
 
 STUDY = ("namespace", "study")
@@ -189,3 +190,31 @@ def _waiting(studies: Iterable[StudyFigures]) -> Metric:
     for name, count in sorted(totals.items()):
         family.add_metric([name], float(count))
     return family
+
+
+class FleetCollector(Collector):
+    """Devices by memory class.
+
+    Args:
+        read: every class and who holds its devices; from caches, since it is asked at each scrape.
+    """
+
+    def __init__(self, read: Callable[[], Iterable[ClassUse]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        """All series."""
+        label = ("memory_class",)
+        devices = GaugeMetricFamily("frostline_memory_class_devices", "Devices of a memory class", labels=label)
+        busy = GaugeMetricFamily("frostline_memory_class_devices_busy", "Devices that some pod holds", labels=label)
+        ours = GaugeMetricFamily("frostline_memory_class_devices_held", "Devices that studies hold", labels=label)
+        usable = GaugeMetricFamily(
+            "frostline_memory_class_usable_bytes", "Bytes of one device that a run may use", labels=label
+        )
+        for found in self._read():
+            devices.add_metric([found.name], float(found.devices))
+            busy.add_metric([found.name], float(min(found.devices, found.held + found.foreign)))
+            ours.add_metric([found.name], float(found.held))
+            if found.usable_bytes is not None:
+                usable.add_metric([found.name], float(found.usable_bytes))
+        yield from (devices, busy, ours, usable)

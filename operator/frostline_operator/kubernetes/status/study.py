@@ -1,30 +1,25 @@
-"""What people see of a study: its conditions and events, its status, and its figures for /metrics.
-
-All of it says what the state says, so it is computed anew only where the state, or the cluster's devices, have changed,
-and written only where it differs from what was written before.
-"""
+"""The status of an HPOStudy: its conditions, and what `engine.summary` says, in the API's form. Pure."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from frostline_operator.api.study import HPOStudySpec
-from frostline_operator.engine.state import MemoryClass, Observation, RunState, StudyState
-from frostline_operator.engine.summary import Summary, summarize
-from frostline_operator.kubernetes.client.api import STUDIES, Api, ApiError, Manifest
-from frostline_operator.kubernetes.objects.jobs import StudyRef
-from frostline_operator.kubernetes.status.conditions import Conditions, study_status, timestamp
-from frostline_operator.kubernetes.status.events import Recorder
-from frostline_operator.kubernetes.status.figures import Progress, StudyFigures, figures, progress
+from frostline_operator.api.quantity import parse_duration
+from frostline_operator.api.search import BudgetSpec
+from frostline_operator.api.status import BestTrial, BudgetLine, HPOStudyStatus, RungStatus, TrialCounts
+from frostline_operator.api.trial import assignment_list
+from frostline_operator.engine.plan import Plan, make_plan
+from frostline_operator.engine.state import Amounts, Observation, RunState, StudyState
+from frostline_operator.engine.summary import RungRow, Summary
+from frostline_operator.kubernetes.status.conditions import LONGEST_MESSAGE, Conditions, timestamp
 from frostline_operator.runtime.protocol import Trouble
 from frostline_operator.scores.scores import Availability
 
-_STATUS_SECONDS = 5.0
-"""The status is not written more often while only amounts change."""
-_OPTIONAL = ("best", "completionTime", "startTime")
+Manifest = dict[str, Any]
+
+_FIDELITY = frozenset({"FidelityUntrusted", "FidelityReduced"})
 
 
 @dataclass(frozen=True)
@@ -44,150 +39,140 @@ class Situation:
     """Whether values come through Prometheus, None where that is not known yet."""
 
 
-class Board:
-    """The public side of one study.
+@dataclass
+class Draft:
+    """A study's status as one round makes it: the current conditions, and what the round's phases change."""
 
-    Args:
-        api: where its status is written.
-        study: whose.
-        recorder: of its events.
-        status: as the API server has it.
-    """
+    conditions: Conditions
+    current: Mapping[str, Any]
+    """The status in the API server."""
+    generation: int
+    """Of the study that the round is about."""
+    now: float
+    """Seconds since the epoch."""
+    fields: Manifest | None = None
+    """All fields but the conditions, None where they stay as they are."""
+    news: bool = False
+    """Whether a condition has another status or reason."""
+    described: StudyState | None = None
+    """The state that the fields are about, where they say all of it."""
+    events: list[tuple[str, str]] = field(default_factory=list)
+    """Reasons and messages, to be recorded once the status is published."""
 
-    def __init__(self, api: Api, study: StudyRef, recorder: Recorder, status: Manifest) -> None:
-        self.status = dict(status)
-        """As it was written last."""
-        self.figures: StudyFigures | None = None
-        """For /metrics; replaced whole, so that it may be read from any thread."""
-        self.spec: HPOStudySpec | None = None
-        """Of the study, once it was accepted."""
-        self._api, self._study, self._recorder = api, study, recorder
-        self._progress: Progress | None = None
-        self._written_at = 0.0
-        self._shown: StudyState | None = None
-        self._classes: tuple[MemoryClass, ...] | None = None
-        self._found: Summary | None = None
+    def say(self, kind: str, status: bool, reason: str, message: str) -> None:
+        """Set a condition, and where it is news record an event of the same words."""
+        if self.conditions.set(kind, status, reason, message, self.now):
+            self.news = True
+            self.events.append((kind if reason in ("Valid", "Computed") else reason, message))
 
-    def conditions(self, generation: int) -> Conditions:
-        """Those of the study, to be changed and written."""
-        return Conditions(self.status.get("conditions") or [], generation)
+    def set(self, kind: str, status: bool, reason: str, message: str) -> None:
+        """Set a condition without an event."""
+        self.news |= self.conditions.set(kind, status, reason, message, self.now)
 
-    def say(self, conditions: Conditions, kind: str, status: bool, reason: str, message: str, now: float) -> bool:
-        """A condition, and where it is news an event of the same words."""
-        news = conditions.set(kind, status, reason, message, now)
-        if news:
-            self._recorder.say(kind if reason in ("Valid", "Computed") else reason, message)
-        return news
+    def clear(self, kind: str, reason: str, message: str) -> None:
+        """Say that something that was said no longer holds; nothing where it never was."""
+        self.news |= self.conditions.clear(kind, reason, message, self.now)
 
-    def show(self, now_is: Situation, conditions: Conditions, generation: int) -> None:
-        """Say what has changed since the last time."""
-        seen = now_is.seen
-        found, moved = self._summary(seen)
-        news = self._conditions(conditions, now_is, found)
-        old, now = self.status, seen.now
-        due = moved or news or generation != old.get("observedGeneration") or now - self._written_at > _STATUS_SECONDS
-        if not due:
+    # --- what the phases of a round come to ---
+
+    def accept(self) -> None:
+        """The study can be run."""
+        self.say("Accepted", True, "Valid", "the study is valid")
+
+    def refuse(self, problem: str) -> None:
+        """The study cannot be run as it is written."""
+        self.say("Accepted", False, "Invalid", problem)
+        self.clear("Progressing", "Invalid", "the study is not accepted")
+        self.fields = {"phase": self.current.get("phase", "Pending"), "message": problem}
+
+    def profile(self, message: str) -> None:
+        """The model is profiled."""
+        self.say("Profiled", True, "Computed", message)
+
+    def await_profile(self, trouble: Trouble | None) -> None:
+        """The model's profile is being computed, or something is in its way."""
+        reason = "Computing" if trouble is None else trouble.reason
+        message = "a Job computes what the model costs and needs" if trouble is None else trouble.message
+        self.say("Profiled", False, reason, message)
+        self.set("Progressing", trouble is None, reason, message)
+        self.fields = {"phase": "Profiling", "message": message}
+
+    def fail_profile(self, message: str) -> None:
+        """The model cannot be profiled, so that the study cannot be run."""
+        self.say("Profiled", False, "Impossible", message)
+        self.say("Failed", True, "ProfileImpossible", message)
+        self.set("Progressing", False, "Failed", message)
+        self.fields = {"phase": "Failed", "reason": "Failed", "message": message}
+
+
+def set_conditions(draft: Draft, situation: Situation, summary: Summary) -> None:
+    """The conditions of a study whose model is profiled."""
+    for said in summary.conditions:
+        draft.say(said.type, said.status, said.reason, said.message)
+    for kind in sorted(_FIDELITY - {said.type for said in summary.conditions}):
+        draft.clear(kind, "Resolved", "no longer so")
+    troubles = _troubles(situation)
+    if situation.seen.state.finished is None and not situation.seen.classes:
+        draft.say("RunsBlocked", True, "NoDevices", situation.no_devices)
+    elif troubles:
+        worst = min(troubles, key=lambda t: (t.waits, t.reason))
+        more = f" (and {_runs(len(troubles) - 1, 'more ')} waiting)" if len(troubles) > 1 else ""
+        draft.say("RunsBlocked", True, worst.reason, worst.message + more)
+    else:
+        draft.clear("RunsBlocked", "Running", "nothing is held up")
+    if not situation.from_prometheus:
+        draft.clear("MetricsAvailable", "Scrape", "values are read from the trainers")
+    elif situation.scores is not None:
+        scores = situation.scores
+        draft.say("MetricsAvailable", scores.status, scores.reason, scores.message)
+    _set_progressing(draft, situation, bool(troubles))
+
+
+def _set_progressing(draft: Draft, situation: Situation, blocked: bool) -> None:
+    seen = situation.seen
+    finished = seen.state.finished
+    if finished is None:
+        running = sum(1 for run in seen.state.active_runs if run.state is RunState.RUNNING)
+        if seen.spec.suspend:
+            draft.say("Progressing", False, "Suspended", "suspended by spec.suspend")
             return
-        phase, message = _phase(now_is, conditions)
-        status = study_status(seen, found, phase, message, conditions, generation)
-        if seen.state.finished is not None:
-            status["completionTime"] = old.get("completionTime") or timestamp(now)
-            _settle_clock(status, old)
-        self._progress = progress(seen, found, status["budget"])
-        self.write(status, conditions, generation)
-        self._shown = seen.state.copy()
-
-    def _summary(self, seen: Observation) -> tuple[Summary, bool]:
-        """The summary, and whether anything that it is made of has changed since it was last shown."""
-        shown, state = self._shown, seen.state
-        moved = shown is None or shown.runs != state.runs or shown.trials != state.trials
-        if self._found is None or moved or seen.classes != self._classes:
-            self._found, self._classes = summarize(seen), seen.classes
-        return self._found, moved
-
-    def write(self, status: Manifest, conditions: Conditions, generation: int) -> None:
-        """Write the status where it differs from what was written last, and keep the figures of it."""
-        phase, said = str(status.get("phase", "Pending")), conditions.listed()
-        self.figures = figures(self._study, self.spec, phase, said, self._progress)
-        wanted = {**status, "observedGeneration": generation, "conditions": said}
-        patch: Manifest = {key: value for key, value in wanted.items() if self.status.get(key) != value}
-        patch |= {key: None for key in self.status if key not in wanted and key in _OPTIONAL and "rungs" in status}
-        self._written_at = time.time()
-        if not patch:
-            return
-        try:
-            self._api.patch(STUDIES, self._study.namespace, self._study.name, {"status": patch}, part="status")
-        except ApiError as error:
-            if error.status == 404:
-                return  # it has just been deleted
-            raise
-        self.status = {key: value for key, value in {**self.status, **patch}.items() if value is not None}
-
-    def _conditions(self, conditions: Conditions, now_is: Situation, found: Summary) -> bool:
-        seen, now, news = now_is.seen, now_is.seen.now, False
-        for said in found.conditions:
-            news |= self.say(conditions, said.type, said.status, said.reason, said.message, now)
-        for kind in {"FidelityUntrusted", "FidelityReduced"} - {said.type for said in found.conditions}:
-            news |= conditions.clear(kind, "Resolved", "no longer so", now)
-        troubles = _troubles(now_is)
-        if seen.state.finished is None and not seen.classes:
-            news |= self.say(conditions, "RunsBlocked", True, "NoDevices", now_is.no_devices, now)
-        elif troubles:
-            worst = min(troubles, key=lambda t: (t.waits, t.reason))
-            more = f" (and {len(troubles) - 1} more runs wait)" if len(troubles) > 1 else ""
-            news |= self.say(conditions, "RunsBlocked", True, worst.reason, worst.message + more, now)
-        else:
-            news |= conditions.clear("RunsBlocked", "Running", "nothing is held up", now)
-        news |= self._scores(conditions, now_is)
-        return news | self._progressing(conditions, now_is, bool(troubles))
-
-    def _scores(self, conditions: Conditions, now_is: Situation) -> bool:
-        found, now = now_is.scores, now_is.seen.now
-        if not now_is.from_prometheus:
-            return conditions.clear("MetricsAvailable", "Scrape", "values are read from the trainers", now)
-        if found is None:
-            return False
-        return self.say(conditions, "MetricsAvailable", found.status, found.reason, found.message, now)
-
-    def _progressing(self, conditions: Conditions, now_is: Situation, blocked: bool) -> bool:
-        seen, now = now_is.seen, now_is.seen.now
-        finished = seen.state.finished
-        if finished is None:
-            going = sum(1 for run in seen.state.active_runs if run.state is RunState.RUNNING)
-            if seen.spec.suspend:
-                return self.say(conditions, "Progressing", False, "Suspended", "suspended by spec.suspend", now)
-            stuck = blocked and not going
-            words = now_is.waiting_for or (
-                f"{going} runs are running" if not stuck else "no run can run; see RunsBlocked"
-            )
-            return conditions.set("Progressing", not stuck, "RunsBlocked" if stuck else "Running", words, now)
-        conditions.set("Progressing", False, finished.reason, finished.message, now)
-        if finished.reason == "Failed":
-            conditions.set("Complete", False, finished.reason, finished.message, now)
-            return conditions.set("Failed", True, finished.reason, finished.message, now)
-        return conditions.set("Complete", True, finished.reason, finished.message, now)
+        stuck = blocked and not running
+        words = situation.waiting_for or (
+            f"{_runs(running)} running" if not stuck else "no run can run; see RunsBlocked"
+        )
+        draft.set("Progressing", not stuck, "RunsBlocked" if stuck else "Running", words)
+        return
+    draft.set("Progressing", False, finished.reason, finished.message)
+    failed = finished.reason == "Failed"
+    draft.set("Complete", not failed, finished.reason, finished.message)
+    if failed:
+        draft.set("Failed", True, finished.reason, finished.message)
 
 
-def _troubles(now_is: Situation) -> Sequence[Trouble]:
+def _runs(count: int, more: str = "") -> str:
+    return f"{count} {more}{'run is' if count == 1 else 'runs are'}"
+
+
+def _troubles(situation: Situation) -> Sequence[Trouble]:
     """Those of runs that are still wanted."""
-    active = {run.name for run in now_is.seen.state.active_runs}
-    return [trouble for name, trouble in sorted(now_is.troubles.items()) if name in active]
+    active = {run.name for run in situation.seen.state.active_runs}
+    return [trouble for name, trouble in sorted(situation.troubles.items()) if name in active]
 
 
-def _phase(now_is: Situation, conditions: Conditions) -> tuple[str, str]:
-    state = now_is.seen.state
+def _phase(situation: Situation, conditions: Conditions) -> tuple[str, str]:
+    state = situation.seen.state
     if state.finished is not None:
         return ("Failed" if state.finished.reason == "Failed" else "Complete"), state.finished.message
     active = len(state.active_runs)
-    if now_is.seen.spec.suspend:
-        return "Suspended", f"{active} runs write their checkpoints" if active else "suspended"
+    if situation.seen.spec.suspend:
+        return "Suspended", f"{_runs(active)} writing checkpoints" if active else "suspended"
     blocked = next((c for c in conditions.listed() if c["type"] == "RunsBlocked" and c["status"] == "True"), None)
     if blocked is not None:
         return "Running", str(blocked["message"])
-    return "Running", now_is.waiting_for or f"{active} runs are under way"
+    return "Running", situation.waiting_for or f"{_runs(active)} under way"
 
 
-def _settle_clock(status: Manifest, old: Mapping[str, Any]) -> None:
+def _hold_clock(status: Manifest, old: Mapping[str, Any]) -> None:
     """The wall clock of a study that is over stands still."""
     before = {line["name"]: line for line in old.get("budget") or []}
     if old.get("completionTime"):
@@ -195,3 +180,132 @@ def _settle_clock(status: Manifest, old: Mapping[str, Any]) -> None:
             before.get(line["name"], line) if line["name"] == "wallClock" else line for line in status["budget"]
         ]
         status["budgetUsed"] = old.get("budgetUsed", status.get("budgetUsed", ""))
+
+
+def study_status(draft: Draft, situation: Situation, summary: Summary) -> Manifest:
+    """All fields of the status but the conditions, which are set already.
+
+    Args:
+        draft: with the conditions.
+        situation: where the study stands.
+        summary: of that.
+    """
+    seen = situation.seen
+    plan = make_plan(seen.spec, seen.profile)
+    finished = seen.state.finished
+    lines = budget_lines(seen.spec.budget, seen.state, seen.now)
+    phase, message = _phase(situation, draft.conditions)
+    trials = "?" if plan.open_ended and finished is None else max(plan.trials, summary.trials)
+    status = HPOStudyStatus(
+        observed_generation=draft.generation,
+        phase=phase,  # type: ignore[arg-type]
+        reason="" if finished is None else finished.reason,
+        message=message[:LONGEST_MESSAGE],
+        layers=seen.profile.layers,
+        rung=_rung(summary, plan),
+        progress=f"{summary.decided}/{trials}",
+        best_value="" if summary.best is None or summary.best.value is None else f"{summary.best.value:.4g}",
+        budget_used=_used(lines),
+        trials=_counts(seen.state),
+        rungs=[_row(row) for row in summary.rungs],
+        best=_best(seen, summary),
+        budget=lines,
+    )
+    document = status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"conditions"})
+    if seen.state.started_at is not None:
+        document["startTime"] = timestamp(seen.state.started_at)
+    if finished is not None:
+        document["completionTime"] = draft.current.get("completionTime") or timestamp(draft.now)
+        _hold_clock(document, draft.current)
+    return document
+
+
+def budget_lines(budget: BudgetSpec, state: StudyState, now: float) -> list[BudgetLine]:
+    """What is spent and reserved of everything that is counted."""
+    ended, active = Amounts(), Amounts()
+    for run in state.runs.values():
+        if run.state.active:
+            active = active + run.charged
+        else:
+            ended = ended + run.charged
+    wall = 0.0 if state.started_at is None else max(0.0, now - state.started_at)
+    wall_limit = None if budget.wall_clock is None else parse_duration(budget.wall_clock)
+    rows = (
+        ("trials", budget.trials, len(state.trials), 0),
+        ("tokens", budget.tokens, ended.tokens, active.tokens),
+        ("gpuSeconds", budget.gpu_seconds, ended.gpu_seconds, active.gpu_seconds),
+        ("wallClock", wall_limit, wall, 0),
+        ("cost", budget.cost, ended.cost, active.cost),
+    )
+    return [
+        BudgetLine(
+            name=name,  # type: ignore[arg-type]
+            limit=None if limit is None else float(limit),
+            spent=round(float(spent), 2),
+            reserved=round(float(reserved), 2),
+        )
+        for name, limit, spent, reserved in rows
+        if limit is not None or name in ("tokens", "gpuSeconds")
+    ]
+
+
+def _used(lines: Sequence[BudgetLine]) -> str:
+    # Trials are all drawn early on, so their share says nothing about how far the study has come.
+    shares = [line.spent / line.limit for line in lines if line.limit and line.name != "trials"]
+    return f"{min(1.0, max(shares)):.0%}" if shares else ""
+
+
+def _rung(summary: Summary, plan: Plan) -> str:
+    entered = [row.rung for row in summary.rungs if row.entered]
+    return f"{max(entered) + 1 if entered else 0}/{len(plan.rungs)}"
+
+
+def _counts(state: StudyState) -> TrialCounts:
+    busy = state.busy()
+    counts = dict.fromkeys(TrialCounts.model_fields, 0)
+    counts["total"] = len(state.trials)
+    for trial in state.trials.values():
+        if trial.outcome is not None:
+            counts[trial.outcome.lower()] += 1
+        elif trial.index in busy:
+            counts["running"] += 1
+        else:
+            counts["pending" if trial.waiting else "waiting"] += 1
+    return TrialCounts(**counts)
+
+
+def _row(row: RungRow) -> RungStatus:
+    return RungStatus(
+        bracket=row.bracket,
+        rung=row.rung,
+        asked_layers=row.asked_layers,
+        layers=max(1, row.layers),
+        tokens=row.tokens,
+        size=row.planned,
+        entered=row.entered,
+        running=row.running,
+        finished=row.finished,
+        promoted=row.promoted,
+        failed=row.failed,
+        flops=row.flops,
+        seconds=round(row.seconds, 3),
+        rank_correlation=None if row.spearman is None else round(row.spearman, 4),
+        correlated_trials=row.correlated,
+    )
+
+
+def _best(seen: Observation, summary: Summary) -> BestTrial | None:
+    if summary.best is None or summary.best.value is None or summary.best_rung is None:
+        return None
+    trial = seen.state.trials[summary.best.trial]
+    result = trial.result_at(summary.best_rung)
+    assert result is not None
+    return BestTrial(
+        trial=trial.name,
+        value=summary.best.value,
+        rung=summary.best_rung,
+        layers=result.layers,
+        tokens=result.tokens,
+        assignment=assignment_list(trial.assignment),
+        checkpoint=None if trial.checkpoint is None else trial.checkpoint.path,
+    )

@@ -1,9 +1,16 @@
-"""`HPOTrial` objects: what the journal says of each trial, for people and for other programs to read."""
+"""`HPOTrial` objects: what the journal says of each trial, for people and for other programs to read.
+
+They are written in threads of their own, so that no round of a study waits for them. A study's newest state is what
+counts: however many changes come while a write is under way, each trial is written once.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
+from dataclasses import dataclass
+from typing import Protocol
 
 from frostline_operator.api.study import API_VERSION
 from frostline_operator.api.trial import HPOTrialSpec, HPOTrialStatus, TrialRungResult, assignment_list
@@ -15,11 +22,65 @@ from frostline_operator.engine.summary import trial_state
 from frostline_operator.kubernetes.client.api import TRIALS, Api, ApiError, Manifest
 from frostline_operator.kubernetes.objects import names
 from frostline_operator.kubernetes.objects.jobs import StudyRef
+from frostline_operator.kubernetes.status.conditions import Conditions
+from frostline_operator.runtime.backoff import Backoff
+from frostline_operator.runtime.poller import Poller
 
 log = logging.getLogger(__name__)
 
 _MOST_WRITES = 25
 """Of one study at a time; then it is another one's turn."""
+_THREADS = 2
+_PAUSE_SECONDS = 1.0
+"""Between two goes at one study: changes come in bursts, and meanwhile they come together."""
+_LONGEST_PAUSE = 30.0
+
+
+class Page(Protocol):
+    """Something to be written, a part at a time."""
+
+    def __hash__(self) -> int: ...
+
+    def write(self) -> bool:
+        """Write a part of what has changed; True once nothing is left."""
+
+
+class Publisher:
+    """Threads that write pages, those that waited longest first."""
+
+    def __init__(self) -> None:
+        self._poller = Poller("publish", _THREADS)
+        self._backoffs: dict[Page, Backoff] = {}
+
+    def start(self) -> None:
+        """Begin."""
+        self._poller.start()
+
+    def stop(self) -> None:
+        """Write no more; what is left is written by the next operator."""
+        self._poller.stop()
+
+    def submit(self, page: Page, at_once: bool = False) -> None:
+        """Have a page written soon, or without the pause that collects changes."""
+        self._poller.schedule(page, lambda: self._write(page), 0.0 if at_once else _PAUSE_SECONDS)
+
+    def _write(self, page: Page) -> float | None:
+        try:
+            left = not page.write()
+        except ApiError as error:
+            pause = self._backoffs.setdefault(page, Backoff(2 * _PAUSE_SECONDS, _LONGEST_PAUSE)).next()
+            log.warning("trials cannot be written: %s; trying again in %.0f s", error, pause)
+            return pause
+        self._backoffs.pop(page, None)
+        return 0.0 if left else None
+
+
+@dataclass(frozen=True)
+class _Object:
+    """What the API server has of a trial."""
+
+    generation: int
+    status: Manifest
 
 
 class TrialWriter:
@@ -36,8 +97,8 @@ class TrialWriter:
         self._wanted: tuple[StudyState, Plan, bool] | None = None
         self._shown: dict[int, tuple[Trial, bool, bool]] = {}
         """What was written of each trial: compared by identity, since trials are immutable."""
-        self._written: dict[int, Manifest] | None = None
-        """Status as it is in the API server, by trial; None before the first look."""
+        self._written: dict[int, _Object] | None = None
+        """By trial; None before the first look."""
         self._writing = threading.Lock()
         self._closed = False
 
@@ -95,28 +156,24 @@ class TrialWriter:
     def _is_ours(self, item: Manifest) -> bool:
         return names.is_of_study(item, self._study.namespace, self._study.uid)
 
-    def _read(self) -> dict[int, Manifest]:
-        return {int(item["spec"]["index"]): item.get("status") or {} for item in self._list()}
+    def _read(self) -> dict[int, _Object]:
+        return {int(item["spec"]["index"]): _object(item) for item in self._list()}
 
-    def _write(self, trial: Trial, status: Manifest, written: dict[int, Manifest]) -> None:
+    def _write(self, trial: Trial, status: Manifest, written: dict[int, _Object]) -> None:
         namespace, name = self._study.namespace, trial.name
         if trial.index not in written:
-            try:
-                self._api.create(TRIALS, namespace, trial_manifest(self._study, trial))
-            except ApiError as error:
-                if error.status != 409:
-                    raise
-                other = self._api.get(TRIALS, namespace, name)
-                if other is not None and not self._is_ours(other):
-                    log.warning(
-                        "%s/%s is not of this study but of an earlier one, which kept its trials: it is left as it is; "
-                        "delete it to see this study's", namespace, name,
-                    )  # fmt: skip
-                    return
-            written[trial.index] = {}
-        known = written[trial.index]
-        patch: Manifest = {key: value for key, value in status.items() if known.get(key) != value}
-        patch |= {key: None for key in known if key not in status}
+            made = self._create(trial)
+            if made is None:
+                return
+            written[trial.index] = made
+        current = written[trial.index]
+        wanted = {
+            **status,
+            "observedGeneration": current.generation,
+            "conditions": trial_conditions(status, current.status, current.generation, time.time()),
+        }
+        patch: Manifest = {key: value for key, value in wanted.items() if current.status.get(key) != value}
+        patch |= {key: None for key in current.status if key not in wanted}
         if not patch:
             return
         try:
@@ -126,7 +183,28 @@ class TrialWriter:
                 raise
             del written[trial.index]  # somebody deleted it: made again when the trial next changes
             return
-        written[trial.index] = status
+        written[trial.index] = _Object(current.generation, wanted)
+
+    def _create(self, trial: Trial) -> _Object | None:
+        """The trial's object, None where one of its name is not this study's."""
+        namespace, name = self._study.namespace, trial.name
+        try:
+            return _object(self._api.create(TRIALS, namespace, trial_manifest(self._study, trial)))
+        except ApiError as error:
+            if error.status != 409:
+                raise
+        other = self._api.get(TRIALS, namespace, name)
+        if other is not None and not self._is_ours(other):
+            log.warning(
+                "%s/%s is not of this study but of an earlier one, which kept its trials: it is left as it is; "
+                "delete it to see this study's", namespace, name,
+            )  # fmt: skip
+            return None
+        return _object(other or {"metadata": {}})
+
+
+def _object(item: Manifest) -> _Object:
+    return _Object(int(item["metadata"].get("generation", 1)), item.get("status") or {})
 
 
 def trial_manifest(study: StudyRef, trial: Trial) -> Manifest:
@@ -148,7 +226,7 @@ def trial_manifest(study: StudyRef, trial: Trial) -> Manifest:
 
 
 def trial_status(trial: Trial, state: StudyState, plan: Plan, busy: bool, kept: bool) -> Manifest:
-    """How far a trial has come, as its object shows it; its checkpoint only while it is kept."""
+    """How far a trial has come, but for its conditions; its checkpoint only while it is kept."""
     results = sorted(trial.results, key=lambda result: result.rung)
     best = next((r.value for r in reversed(results) if r.state == "Completed"), None)
     status = HPOTrialStatus(
@@ -158,7 +236,41 @@ def trial_status(trial: Trial, state: StudyState, plan: Plan, busy: bool, kept: 
         rung_results=[_result(trial, result, state, plan) for result in results],
         checkpoint=trial.checkpoint if kept else None,
     )
-    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    unset = {"observed_generation", "conditions"}
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=unset)
+
+
+def trial_conditions(status: Manifest, current: Manifest, generation: int, now: float) -> list[Manifest]:
+    """Complete: whether the trial is over, other than by failing. Failed, where it has.
+
+    Args:
+        status: as `trial_status` has it.
+        current: status of the object in the API server, whose conditions keep their times.
+        generation: of the object.
+        now: seconds since the epoch.
+    """
+    conditions = Conditions(current.get("conditions") or [], generation)
+    state, rung = status["state"], status["rung"]
+    over = state in ("Completed", "Dropped", "Stopped")
+    conditions.set("Complete", over, state, _MEANING[state].format(rung=rung), now)
+    if state == "Failed":
+        last = next((r for r in reversed(status["rungResults"]) if r["state"] in ("Failed", "Diverged")), None)
+        reason = "Failed" if last is None else str(last["state"])
+        message = (last or {}).get("message") or _MEANING[state].format(rung=rung)
+        conditions.set("Failed", True, reason, message, now)
+    return conditions.listed()
+
+
+_MEANING = {
+    "Pending": "no run of it has begun",
+    "Running": "a run trains it at rung {rung}",
+    "Waiting": "it has a result at rung {rung} and may be promoted",
+    "Completed": "it has a result at the highest rung",
+    "Dropped": "it has a result at rung {rung} and is not promoted",
+    "Failed": "it failed at rung {rung}",
+    "Stopped": "the study ended while it was at rung {rung}",
+}
+"""What each state of a trial says."""
 
 
 def _result(trial: Trial, result: RungResult, state: StudyState, plan: Plan) -> TrialRungResult:

@@ -17,10 +17,10 @@ from frostline_operator.kubernetes.client.api import Api
 from frostline_operator.kubernetes.fleet import ClassUse
 from frostline_operator.kubernetes.health import Health
 from frostline_operator.kubernetes.objects.jobs import StudyRef
-from frostline_operator.kubernetes.status.conditions import Conditions, budget_lines
+from frostline_operator.kubernetes.status.conditions import Conditions
 from frostline_operator.kubernetes.status.figures import StudyFigures, figures, progress
-from frostline_operator.kubernetes.status.metrics import StudyCollector
-from frostline_operator.kubernetes.status.metrics_operator import FleetCollector
+from frostline_operator.kubernetes.status.metrics import FleetCollector, StudyCollector
+from frostline_operator.kubernetes.status.study import budget_lines
 from frostline_operator.scores.asking import Asker
 from frostline_operator.scores.prometheus import PrometheusClient
 from frostline_operator.scores.settings import PrometheusSettings
