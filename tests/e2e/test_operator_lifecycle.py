@@ -51,12 +51,12 @@ def test_parallelism_and_budget_are_raised_while_it_runs(studies: Studies) -> No
 
 def test_what_must_not_change_is_refused(studies: Studies) -> None:
     studies.apply("edited", LONG)
-    studies.wait_condition("edited", "Accepted")
+    studies.until("edited", "it has begun", lambda: "startTime" in studies.status("edited"))
     refused = studies.client.try_kubectl(
         "-n", studies.namespace, "patch", "hpostudy", "edited", "--type=merge", "-p", '{"spec":{"search":{"seed":9}}}'
     )
     assert refused.returncode != 0
-    assert "search.seed cannot change while a study exists" in refused.stderr
+    assert "search.seed cannot change once a study runs" in refused.stderr
     # What the API server cannot see, the operator does; what runs is left alone until the change is undone
     studies.patch("edited", {"search": {"initial": [{"lr": 0.05}]}})
     accepted = studies.wait_condition("edited", "Accepted", "False", 30)

@@ -14,7 +14,7 @@ Rule = dict[str, Any]
 IMMUTABLE = (
     "objective", "parameters", "fidelity", "model", "data", "training", "placement", "promotion",
 )  # fmt: skip
-"""Sections of a study that are fixed once it exists: results of different studies cannot be mixed."""
+"""Sections of a study that are fixed once it runs: results of different studies cannot be mixed."""
 IMMUTABLE_SEARCH = ("algorithm", "sampler", "gridPoints", "initial", "eta", "seed", "trials", "maxTrialsPerRun")
 """Of search, all but parallelism."""
 
@@ -27,6 +27,15 @@ def _rule(rule: str, message: str, field: str | None = None) -> Rule:
     if field is not None:
         made["fieldPath"] = f".{field}"
     return made
+
+
+def _fixed(rule: str, message: str, field: str) -> Rule:
+    """A rule that holds from the first run on: before it, what is wrong with a study can be corrected.
+
+    The operator sets status.startTime before it makes the first run, and never removes it. Should a change come between
+    the two, the operator refuses it by the journal (condition Accepted).
+    """
+    return _rule(f"!has(oldSelf.status) || !has(oldSelf.status.startTime) || ({rule})", message, field)
 
 
 def _only_for(field: str, unset: str, families: list[str]) -> Rule:
@@ -261,31 +270,32 @@ _RULES: dict[str, list[Rule]] = {
             "Vision and MLP models are fed by samples; rename tokens to samples",
             "fidelity.tokens",
         ),
-        *(
-            _rule(
-                f"self.{section} == oldSelf.{section}",
-                f"{section} cannot change: results of different studies cannot be mixed; make a new study",
-                section,
-            )
-            for section in IMMUTABLE
-        ),
-        *(
-            _rule(
-                f"self.search.{field} == oldSelf.search.{field}"
-                if field != "trials"
-                else "has(self.search.trials) == has(oldSelf.search.trials) && "
-                "(!has(self.search.trials) || self.search.trials == oldSelf.search.trials)",
-                f"search.{field} cannot change while a study exists (parallelism and budget can); make a new study",
-                f"search.{field}",
-            )
-            for field in IMMUTABLE_SEARCH
-            if field != "initial"
-        ),
     ],
     "HPOStudy": [
         _rule(
             "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 40",
             "metadata.name takes lower-case letters, digits and dashes, at most 40, because run names are made from it",
+        ),
+        *(
+            _fixed(
+                f"self.spec.{section} == oldSelf.spec.{section}",
+                f"{section} cannot change once a study runs: results of different studies cannot be mixed; make a new "
+                "study",
+                f"spec.{section}",
+            )
+            for section in IMMUTABLE
+        ),
+        *(
+            _fixed(
+                f"self.spec.search.{field} == oldSelf.spec.search.{field}"
+                if field != "trials"
+                else "has(self.spec.search.trials) == has(oldSelf.spec.search.trials) && "
+                "(!has(self.spec.search.trials) || self.spec.search.trials == oldSelf.spec.search.trials)",
+                f"search.{field} cannot change once a study runs (parallelism and budget can); make a new study",
+                f"spec.search.{field}",
+            )
+            for field in IMMUTABLE_SEARCH
+            if field != "initial"
         ),
     ],
     "HPOTrialSpec": [_rule("self == oldSelf", "a trial's configuration never changes")],

@@ -20,7 +20,8 @@ _READ = ("apiVersion", "kind", "metadata", "spec")
 def accepted(body: Manifest, journal: Journal, settings: OperatorSettings) -> HPOStudySpec | str:
     """The spec with the operator's defaults, or what is wrong with it.
 
-    The first spec that is accepted is kept in the journal, to tell changes, and so are the defaults that it got.
+    The last spec that is accepted before the study begins is kept in the journal, to tell changes from then on, and so
+    are the defaults that it got. Before it begins anything may be corrected.
 
     Raises:
         StaleError: somebody else writes the journal.
@@ -31,19 +32,19 @@ def accepted(body: Manifest, journal: Journal, settings: OperatorSettings) -> HP
         spec = validate_study(manifest, body["metadata"]["name"]).spec
     except StudyError as error:
         return "\n".join(f"{p.path}: {p.message}" if p.path else p.message for p in error.problems)
-    known = journal.fact("spec")
-    changed = changed_sections(known, spec) if known is not None else []
+    first = journal.fact("spec") if journal.begun else None
+    changed = changed_sections(first, spec) if first is not None else []
     if changed:
         return (
             f"{', '.join(changed)} changed although the study has begun; results of different studies cannot be "
             "mixed. Undo the change, or make a new study"
         )
-    defaults = kept_defaults(journal) or settings.defaults
+    defaults = (kept_defaults(journal) if journal.begun else None) or settings.defaults
     complete = defaults.complete(spec)
     lacking = without_checkpoints(spec, settings) or without_prometheus(spec, settings) or without_prices(complete)
     if lacking is not None:
         return lacking
-    if known is None:
+    if first is None:
         journal.set_fact("defaults", defaults.model_dump(mode="json", by_alias=True))
         journal.set_fact("spec", fixed_part(spec))
     return complete

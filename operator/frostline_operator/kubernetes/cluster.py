@@ -14,7 +14,7 @@ from frostline_operator.kubernetes.caches import Caches
 from frostline_operator.kubernetes.cleanup import Sweeper
 from frostline_operator.kubernetes.client.api import CONFIG_MAPS, JOBS, Api, ApiError, Manifest
 from frostline_operator.kubernetes.fleet import Fleet
-from frostline_operator.kubernetes.objects import names, views
+from frostline_operator.kubernetes.objects import diagnosis, names, views
 from frostline_operator.kubernetes.objects.jobs import METRICS_PORT, StudyRef, build_run_document, build_run_job
 from frostline_operator.kubernetes.settings import OperatorSettings
 from frostline_operator.runtime.backoff import Backoff
@@ -24,8 +24,6 @@ from frostline_trainer.contract import RunSpec
 
 log = logging.getLogger(__name__)
 
-_WITHOUT_POD_SECONDS = 5.0
-"""A Job without a pod for so long has been refused one; its events say why."""
 _MOST_WRITES = 8
 """Jobs that one tick makes, deletes or marks: the next one comes at once, but has looked at the study before."""
 
@@ -139,7 +137,8 @@ class KubernetesCluster:
         lost = self._given_up(views.newest(pods), now)
         if lost is not None and view.phase != "Ended":
             view = replace(view, phase="Ended", message=lost)
-        trouble = views.trouble(job, pods, now, ready) or self._without_pod(job, pods, now)
+        why = None if pods else self._caches.refused(self.study.namespace, run.name)
+        trouble = views.trouble(job, pods, now, ready, why)
         if trouble is not None and view.phase in ("Starting", "Running"):
             troubles[run.name] = trouble
         if view.phase == "Ended":
@@ -168,17 +167,6 @@ class KubernetesCluster:
             return None
         silent = self._fleet.silent_since(str(pod.get("spec", {}).get("nodeName", "")))
         return views.given_up(pod, silent, now, self._settings.node_lost_seconds)
-
-    def _without_pod(self, job: Manifest | None, pods: list[Manifest], now: float) -> Trouble | None:
-        """A Job that is refused its pod (a quota, an admission webhook) says so in events only."""
-        if job is None or pods or job["spec"].get("suspend"):
-            return None
-        name = job["metadata"]["name"]
-        made = views.parse_time(job["metadata"].get("creationTimestamp")) or now
-        if now - made < _WITHOUT_POD_SECONDS:
-            return None
-        why = self._caches.refused(self.study.namespace, name)
-        return Trouble("NoPod", f"{name} has no pod yet") if why is None else refused(name, why)
 
     def run_settings(self, spec: HPOStudySpec, run: Run) -> RunSettings:
         """Checkpoints under the operator's folder or URL; memory is kept to where a person says how much there is."""
@@ -214,7 +202,7 @@ class KubernetesCluster:
         except ApiError as error:
             if error.passing:
                 raise
-            return self._refuse(run.name, refused(run.name, str(error)))
+            return self._refuse(run.name, diagnosis.refusal(run.name, str(error)))
         if job is not None and not self._is_ours(job):
             return self._refuse(
                 run.name, Trouble("NameTaken", f"a Job {run.name} of another study is there; delete it")
@@ -316,13 +304,3 @@ class KubernetesCluster:
 def _runs(job: Manifest) -> bool:
     """Whether a Job is of a run, or of what runs need; not one that cleans up."""
     return bool((job["metadata"].get("labels") or {}).get(names.COMPONENT) != "cleanup")
-
-
-def refused(name: str, message: str) -> Trouble:
-    """A create that was refused, with what would help."""
-    text = message[:500]
-    if "exceeded quota" in message:
-        return Trouble("QuotaExceeded", f"{name}: {text}; raise the quota, or lower search.parallelism")
-    if "admission webhook" in message or "denied" in message or "violates PodSecurity" in message:
-        return Trouble("AdmissionRefused", f"{name}: {text}; change what refuses it, or the template")
-    return Trouble("Refused", f"{name}: {text}; correct the template, or the operator's permissions")

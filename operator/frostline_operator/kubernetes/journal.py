@@ -142,6 +142,11 @@ class Journal:
         """Something else that is known of the study, None where it was never set."""
         return self._facts.get(name)
 
+    @property
+    def begun(self) -> bool:
+        """Whether the study has begun: from then on its results must not be mixed with those of another one."""
+        return self._saved.started_at is not None or bool(self._saved.runs or self._saved.trials)
+
     def set_fact(self, name: str, value: Any) -> None:
         """Keep something else of the study. The same again writes nothing."""
         if self._facts.get(name) != value:

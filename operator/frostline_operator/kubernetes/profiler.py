@@ -15,16 +15,22 @@ from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine.profiling import profile_document
 from frostline_operator.kubernetes.caches import Caches
 from frostline_operator.kubernetes.client.api import CONFIG_MAPS, JOBS, Api, ApiError, Manifest
-from frostline_operator.kubernetes.objects import names, views
+from frostline_operator.kubernetes.objects import diagnosis, names, views
 from frostline_operator.kubernetes.objects.classes import DeviceClass
 from frostline_operator.kubernetes.objects.jobs import StudyRef, build_profile_job
 from frostline_operator.kubernetes.settings import Memory, OperatorSettings
+from frostline_operator.kubernetes.status.conditions import timestamp
+from frostline_operator.runtime.backoff import Backoff
 from frostline_operator.runtime.protocol import Trouble
-from frostline_trainer.contract import ModelProfile
+from frostline_trainer.contract import ExitCode, ModelProfile
 
 log = logging.getLogger(__name__)
 
 _DATA = "profile.json"
+_MOST_ATTEMPTS = 6
+"""Jobs in a row that may fail, as for a Job's own backoffLimit; over five minutes and their own time."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 10.0, 300.0
+"""Seconds between a failure and the next attempt."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,22 @@ class NotYet:
 
 @dataclass(frozen=True)
 class Impossible:
-    """The model or the data cannot be built; the trainer says why."""
+    """There is no profile to be had before somebody changes something."""
 
     message: str
+    reason: str = "Impossible"
+    """Impossible: the model or the data cannot be built, says the trainer. ProfileFailed: the Job failed too often."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """How a Job ended without a profile."""
+
+    at: float
+    """Seconds since the epoch."""
+    message: str
+    final: bool = False
+    """The study itself is at fault, says the trainer."""
 
 
 class Profiler:
@@ -56,6 +75,10 @@ class Profiler:
         self._caches = caches
         self._study = study
         self._settings = settings
+        self._outcome: tuple[str, ModelProfile | _Failure] | None = None
+        """What the pod of this uid came to: its log is read once."""
+        self._attempt: tuple[str, int] = ("", 0)
+        """Name of the Job that was made last, and which attempt it was."""
 
     def profile(
         self,
@@ -82,6 +105,7 @@ class Profiler:
             found = read_profile(list((kept.get("data") or {}).values()))
             if found is not None:
                 self._own(kept)
+                self._clear()
                 return found
         needed = device if spec.model.family == "Custom" and memory == "cuda" else None
         return self._compute(spec, document, memory, key, now, ready, needed)
@@ -97,41 +121,84 @@ class Profiler:
         device: DeviceClass | None,
     ) -> ModelProfile | NotYet | Impossible:
         name = f"{self._study.name}-profile-{key[:8]}"
+
+        def create(attempt: int) -> NotYet:
+            body = build_profile_job(self._study, name, document, memory, self._settings, spec.template, device)
+            body["metadata"]["annotations"] = {names.ATTEMPT: str(attempt)}
+            return self._create(body, attempt)
+
         job = self._caches.job(self._study.namespace, name) or self._api.get(JOBS, self._study.namespace, name)
         if job is None or not names.is_of_study(job, self._study.namespace, self._study.uid):
-            body = build_profile_job(self._study, name, document, memory, self._settings, spec.template, device)
-            try:
-                self._api.create(JOBS, self._study.namespace, body)
-            except ApiError as error:
-                if error.passing:
-                    raise
-                return NotYet(Trouble("Refused", f"{name}: {error}; correct the template"))
-            return NotYet()
+            self._clear()
+            return create(self._attempt[1] if self._attempt[0] == name else 1)
+        outcome = self._look(job, now, ready)
+        if isinstance(outcome, NotYet):
+            return outcome
+        if isinstance(outcome, ModelProfile):
+            self._keep(key, outcome)
+            self._clear()
+            return outcome
+        attempt = int((job["metadata"].get("annotations") or {}).get(names.ATTEMPT, 1))
+        answer = after_failure(name, attempt, outcome)
+        if isinstance(answer, Impossible):
+            return answer
+        trouble, due = answer
+        if now < due:
+            return NotYet(trouble)
+        self._api.delete(JOBS, self._study.namespace, name)
+        return create(attempt + 1)
+
+    def _create(self, body: Manifest, attempt: int) -> NotYet:
+        name = body["metadata"]["name"]
+        self._attempt = (name, attempt)
+        try:
+            self._caches.put_job(self._api.create(JOBS, self._study.namespace, body))
+        except ApiError as error:
+            if error.passing:
+                raise
+            if error.reason == "AlreadyExists":  # the one before it is still being deleted
+                return NotYet()
+            return NotYet(diagnosis.refusal(name, str(error)))
+        return NotYet()
+
+    def _look(self, job: Manifest, now: float, ready: Mapping[str, bool] | None) -> ModelProfile | _Failure | NotYet:
+        """What has become of a Job."""
+        name = job["metadata"]["name"]
         pods = self._caches.pods(job)
         pod = views.newest(pods)
-        if pod is None and views.is_over(job):  # somebody took its pod away: the next look makes a new Job
-            self._api.delete(JOBS, self._study.namespace, name)
-            return NotYet()
+        if pod is None and views.is_over(job):
+            return _Failure(views.ended_at(job) or now, "its pod is gone")
         if pod is None or views.phase(pod) not in ("Succeeded", "Failed"):
-            return NotYet(views.trouble(job, pods, now, ready))
-        output = self._api.logs(self._study.namespace, pod["metadata"]["name"], names.CONTAINER)
-        found = read_profile(output.splitlines())
-        if found is None or views.phase(pod) == "Failed":
-            return self._failed(name, pod, output)
-        self._keep(key, found)
-        self._api.delete(JOBS, self._study.namespace, name)
-        return found
+            why = None if pods else self._caches.refused(self._study.namespace, name)
+            return NotYet(views.trouble(job, pods, now, ready, why))
+        if self._outcome is None or self._outcome[0] != pod["metadata"]["uid"]:
+            self._outcome = (pod["metadata"]["uid"], self._read(pod, now))
+        return self._outcome[1]
 
-    def _failed(self, name: str, pod: Mapping[str, Any], output: str) -> NotYet | Impossible:
-        statuses = pod.get("status", {}).get("containerStatuses") or [{}]
-        ended = (statuses[0].get("state") or {}).get("terminated") or {}
-        message = _message(output)
-        if ended.get("exitCode") == 43:
-            return Impossible(message)
-        # Evicted, killed, no image: the study is not at fault. The next look makes a new Job.
-        self._api.delete(JOBS, self._study.namespace, name)
-        reason = ended.get("reason") or pod.get("status", {}).get("reason") or "Failed"
-        return NotYet(Trouble("ProfileFailed", f"the profile's Job ended with {reason}: {message}; it is tried again"))
+    def _read(self, pod: Mapping[str, Any], now: float) -> ModelProfile | _Failure:
+        """The profile that a pod has printed, or why it has not."""
+        try:
+            output = self._api.logs(self._study.namespace, pod["metadata"]["name"], names.CONTAINER)
+        except ApiError as error:
+            if error.passing:
+                raise
+            output = ""  # it never ran, or its node is gone
+        found = read_profile(output.splitlines())
+        if found is not None and views.phase(pod) == "Succeeded":
+            return found
+        ended = views.terminated(pod) or {}
+        said = _message(output)
+        if ended.get("exitCode") == int(ExitCode.STUDY_FAULT):
+            return _Failure(now, said, final=True)
+        message = views.epitaph(pod, ended or None) + (f": {said}" if said else "")
+        return _Failure(views.parse_time(ended.get("finishedAt")) or now, message)
+
+    def _clear(self) -> None:
+        """Delete the study's Jobs of profiles: they have served, or belong to a spec that has changed since."""
+        for job in self._caches.jobs(self._study.namespace, self._study.uid):
+            metadata = job["metadata"]
+            if metadata["labels"].get(names.COMPONENT) == "profile" and not metadata.get("deletionTimestamp"):
+                self._api.delete(JOBS, self._study.namespace, metadata["name"])
 
     def _keep(self, key: str, found: ModelProfile) -> None:
         data = {_DATA: found.model_dump_json(by_alias=True)}
@@ -169,6 +236,27 @@ class Profiler:
     def _owner(self) -> Manifest:
         owner = names.owner(self._study.name, self._study.uid)
         return {key: value for key, value in owner.items() if key not in ("controller", "blockOwnerDeletion")}
+
+
+def after_failure(name: str, attempt: int, failure: _Failure) -> tuple[Trouble, float] | Impossible:
+    """What follows from a Job that failed: when it is tried again, or that it is not.
+
+    Args:
+        name: of the Job.
+        attempt: which one it was, from 1.
+        failure: how it ended.
+    """
+    if failure.final:
+        return Impossible(failure.message)
+    text = f"attempt {attempt} of {_MOST_ATTEMPTS} to profile the model failed: {failure.message}"
+    if attempt >= _MOST_ATTEMPTS:
+        return Impossible(
+            f"{text}; it is not tried again before the study or the operator's settings are corrected, or the Job "
+            f"{name} is deleted",
+            "ProfileFailed",
+        )
+    due = failure.at + Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, failures=attempt - 1).next()
+    return Trouble("ProfileFailed", f"{text}; it is tried again at {timestamp(due)}"), due
 
 
 def in_words(found: ModelProfile) -> str:

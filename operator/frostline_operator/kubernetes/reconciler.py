@@ -193,6 +193,8 @@ class StudyController:
             self._spec = self._spec if isinstance(answer, str) else answer
             self._with.status.spec = self._spec
             self._checked = draft.generation
+            if not self._with.journal.begun:
+                self._profile = None  # it may be of another model than the spec has now
         if self._spec is None or self._problem is not None:
             draft.refuse(self._problem or "")
             return None
@@ -202,7 +204,8 @@ class StudyController:
     def _profiled(self, spec: HPOStudySpec, draft: Draft) -> ModelProfile | None:
         """What the study's model costs, None where that is not known yet."""
         if self._profile is None:
-            self._profile = self._read_profile() or self._compute_profile(spec, draft)
+            known = self._read_profile() if self._with.journal.begun else None
+            self._profile = known or self._compute_profile(spec, draft)
         if self._profile is not None:
             draft.profile(in_words(self._profile))
         return self._profile
@@ -219,9 +222,10 @@ class StudyController:
         match answer:
             case ModelProfile():
                 self._with.journal.set_fact("profile", answer.model_dump(mode="json", by_alias=True))
+                draft.clear("Failed", "Corrected", "what was wrong has been changed")
                 return answer
-            case Impossible(message):
-                draft.fail_profile(message)
+            case Impossible(message, reason):
+                draft.fail_profile(reason, message)
             case NotYet(trouble):
                 draft.await_profile(trouble)
         return None

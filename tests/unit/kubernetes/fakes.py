@@ -107,6 +107,7 @@ class FakeApi:
     ) -> Manifest:
         key = (resource.plural, namespace, name)
         self._note("patch", key)
+        self.refuse("patch", resource, body)
         self._check(key, body.get("metadata", {}).get("resourceVersion"))
         return self._store(key, merge(self.items[key], body))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from frostline_operator.kubernetes.client.api import CONFIG_MAPS, JOBS, PODS, ApiError
+from frostline_operator.kubernetes.client.api import CONFIG_MAPS, JOBS, PODS, ApiError, Manifest
 from tests.unit.kubernetes.fakes import eventually
 from tests.unit.kubernetes.studies import STUDY, Operated
 
@@ -123,3 +123,56 @@ def test_a_suspended_study_without_runs_is_looked_at_rarely(study: Operated) -> 
     study.profile()
     assert study.reconcile().why == "the study is suspended"
     assert study.status["phase"] == "Suspended" and study.jobs() == []
+
+
+def test_an_invalid_study_can_be_corrected(study: Operated) -> None:
+    right = study.body["spec"]["parameters"]
+    study.edit(parameters=[{**right[0], "name": "learning_rat"}])
+    study.reconcile()
+    assert study.condition("Accepted")["status"] == "False"
+    study.edit(parameters=right)
+    study.profile()
+    assert study.condition("Accepted")["status"] == "True" and len(study.jobs()) == 2
+
+
+def test_before_the_first_run_anything_may_be_changed_and_the_model_is_profiled_anew(study: Operated) -> None:
+    study.reconcile()
+    [before] = study.jobs("profile")
+    study.edit(model={"family": "CausalLM", "config": {"model_type": "gpt2", "n_layer": 3}})
+    study.reconcile()
+    assert study.condition("Accepted")["status"] == "True"
+    [after] = study.jobs("profile")
+    assert after["metadata"]["name"] != before["metadata"]["name"], "the Job of the former model is gone"
+
+
+def test_from_the_first_run_on_results_of_different_studies_are_not_mixed(study: Operated) -> None:
+    study.profile()
+    for controller in (study.controller, study.restarted()):
+        study.controller = controller
+        study.edit(training={"batchSize": 6, "sequenceLength": 2})
+        study.reconcile()
+        refused = study.condition("Accepted")
+        assert (
+            refused["status"] == "False" and "spec.training changed although the study has begun" in refused["message"]
+        )
+        study.edit(training={"batchSize": 5, "sequenceLength": 2})
+        study.reconcile()
+        assert study.condition("Accepted")["status"] == "True"
+
+
+def test_a_profile_that_came_before_the_study_was_changed_is_not_used_for_it(study: Operated) -> None:
+    study.edit(suspend=True)
+    study.reconcile()
+    study.end_profile()
+    study.api.refuse = lambda verb, resource, body: refuse_a_start(verb, resource.plural, body)
+    with pytest.raises(ApiError):
+        study.reconcile()  # the profile is in the journal, the study's beginning is not
+    study.api.refuse = lambda verb, resource, body: None
+    study.edit(model={"family": "CausalLM", "config": {"model_type": "gpt2", "n_layer": 3}})
+    study.restarted()
+    assert study.reconcile().why == "the model is being profiled"
+
+
+def refuse_a_start(verb: str, plural: str, body: Manifest) -> None:
+    if plural == "configmaps" and "startedAt" in str(body):
+        raise ApiError(503, "ServiceUnavailable", "the operator is about to end")

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pydantic
 import pytest
 
+from frostline_operator.engine.state import StudyState
 from frostline_operator.kubernetes.acceptance import accepted, without_prices
 from frostline_operator.kubernetes.client.api import Api
 from frostline_operator.kubernetes.journal import Journal
@@ -52,6 +53,7 @@ def test_a_study_keeps_the_defaults_that_it_began_with() -> None:
     }
     place = {"checkpoints": "s3://bucket/path"}
     first = accepted(body, journal, OPERATORS.model_copy(update=place))
+    journal.save(StudyState(started_at=1.0))
     later = accepted(body, journal, OperatorSettings.model_validate({"headroom": 0.5, **place}))
     assert not isinstance(first, str) and first == later and first.placement.margin == 0.2
     body["metadata"]["name"] = "other"

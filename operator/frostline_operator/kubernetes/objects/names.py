@@ -15,6 +15,8 @@ COMPONENT = f"{GROUP}/component"
 """trainer, profile, cleanup, journal, trial, or run: the document of a run that is too large for its environment."""
 BOOKED = f"{GROUP}/booked"
 """On Jobs whose end is in the study's journal: nobody needs them any more but people who read logs."""
+ATTEMPT = f"{GROUP}/attempt"
+"""On a Job that is made again after it failed: the how-manieth it is, from 1."""
 MANAGED_BY = ("app.kubernetes.io/managed-by", "frostline")
 FINALIZER = f"{GROUP}/stop-runs"
 KEEP_TRIALS = f"{GROUP}/keep-trials"

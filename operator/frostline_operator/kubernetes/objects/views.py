@@ -9,7 +9,7 @@ from typing import Any
 import pydantic
 
 from frostline_operator.engine.state import Run, RunState
-from frostline_operator.kubernetes.objects import names
+from frostline_operator.kubernetes.objects import diagnosis, names
 from frostline_operator.runtime.protocol import RunView, Trouble
 from frostline_trainer.contract import RunResult
 
@@ -19,8 +19,8 @@ PATIENCE_SECONDS = 10.0
 """A pod may be Pending so long before anybody is told."""
 _LARGEST_RECORD = 16 * 1024
 """Characters of a termination message that are read; a kubelet keeps 4,096 bytes of it."""
-_IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
-_CONFIGURATION = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+_WITHOUT_POD_SECONDS = 5.0
+"""A Job without a pod for so long has been refused one; its events say why."""
 
 
 def view(run: Run, job: Manifest | None, pods: Sequence[Manifest], now: float) -> RunView:
@@ -33,12 +33,12 @@ def view(run: Run, job: Manifest | None, pods: Sequence[Manifest], now: float) -
         now: seconds since the epoch.
     """
     pod = newest(pods)
-    ended = None if pod is None else _terminated(pod)
+    ended = None if pod is None else terminated(pod)
     if pod is not None and (ended is not None or phase(pod) in ("Succeeded", "Failed")):
         result = None if ended is None else read_result(str(ended.get("message") or ""))
         lasted = 0.0 if ended is None else _between(ended.get("startedAt"), ended.get("finishedAt"), now)
         seconds = result.seconds if result is not None else lasted
-        message = "" if result is not None else _epitaph(pod, ended)
+        message = "" if result is not None else epitaph(pod, ended)
         return RunView(run.name, "Ended", result=result, held_seconds=seconds, message=message)
     running = None if pod is None else _running_since(pod)
     held = _between(running, None, now)
@@ -60,35 +60,31 @@ def view(run: Run, job: Manifest | None, pods: Sequence[Manifest], now: float) -
 
 
 def trouble(
-    job: Manifest | None, pods: Sequence[Manifest], now: float, ready: Mapping[str, bool] | None
+    job: Manifest | None,
+    pods: Sequence[Manifest],
+    now: float,
+    ready: Mapping[str, bool] | None,
+    refused: str | None = None,
 ) -> Trouble | None:
-    """What keeps a run from running, None where nothing does or it is too early to say.
+    """What keeps a Job from its work, None where nothing does or it is too early to say.
 
     Args:
-        job: of the run.
-        pods: of the run.
+        job: of a run or a profile.
+        pods: of the Job.
         now: seconds since the epoch.
         ready: nodes, and whether they are; None where they may not be read.
+        refused: why the Job gets no pod (a quota, an admission webhook), which only events say.
     """
     pod = newest(pods)
     if pod is None or pod.get("_gone"):
-        if job is not None and job.get("spec", {}).get("suspend"):
-            queue = (job["metadata"].get("labels") or {}).get(names.QUEUE, "")
-            by = f"Kueue's queue {queue} has not admitted it yet" if queue else "somebody suspended it; resume it"
-            return Trouble("Queued", f"{job['metadata']['name']}: {by}", waits=bool(queue))
-        return None
+        return None if job is None else _without_pod(job, bool(pods), now, refused)
     name, node = pod["metadata"]["name"], pod.get("spec", {}).get("nodeName", "")
     for status in pod.get("status", {}).get("containerStatuses") or []:
         waiting = status.get("state", {}).get("waiting") or {}
-        reason, message = str(waiting.get("reason", "")), str(waiting.get("message", ""))[:300]
-        if reason in _IMAGE:
-            return Trouble(
-                "ImagePull",
-                f"{name} cannot get its image {status.get('image', '')} ({reason}): {message}; correct the operator's "
-                "image or the study's template, or add imagePullSecrets to it",
-            )
-        if reason in _CONFIGURATION:
-            return Trouble("PodConfiguration", f"{name} cannot start ({reason}): {message}; correct the template")
+        reason, message = str(waiting.get("reason", "")), str(waiting.get("message", ""))
+        found = diagnosis.not_started(name, str(status.get("image", "")), reason, message)
+        if found is not None:
+            return found
     if ready is not None and node and not ready.get(node, False) and phase(pod) in ("Running", "Pending", "Unknown"):
         text = "is gone" if node not in ready else "does not answer"
         return Trouble(
@@ -96,14 +92,21 @@ def trouble(
             f"{name} is on node {node}, which {text}; its trials go on once the node is back, or elsewhere once the "
             "operator gives the node up (nodeLostSeconds)",
         )
-    unscheduled = _pod_condition(pod, "PodScheduled")
-    if unscheduled is not None and unscheduled.get("status") == "False" and _age(pod, now) > PATIENCE_SECONDS:
-        return Trouble(
-            "Unschedulable",
-            f"{name} waits for a node: {str(unscheduled.get('message', ''))[:300]}; free or add a node of its memory "
-            "class, or correct the template",
-        )
+    scheduled = _pod_condition(pod, "PodScheduled")
+    if scheduled is not None and scheduled.get("status") == "False" and _age(pod, now) > PATIENCE_SECONDS:
+        return diagnosis.unscheduled(name, str(scheduled.get("message", "")))
     return None
+
+
+def _without_pod(job: Manifest, had_one: bool, now: float, refused: str | None) -> Trouble | None:
+    name = job["metadata"]["name"]
+    if job.get("spec", {}).get("suspend"):
+        queue = (job["metadata"].get("labels") or {}).get(names.QUEUE, "")
+        by = f"Kueue's queue {queue} has not admitted it yet" if queue else "somebody suspended it; resume it"
+        return Trouble("Queued", f"{name}: {by}", waits=bool(queue))
+    if had_one or _age(job, now) < _WITHOUT_POD_SECONDS:
+        return None
+    return Trouble("NoPod", f"{name} has no pod yet") if refused is None else diagnosis.refusal(name, refused)
 
 
 def given_up(pod: Manifest, silent_since: float | None, now: float, patience: float) -> str | None:
@@ -140,7 +143,7 @@ def phase(pod: Manifest) -> str:
 
 def has_ended(pod: Manifest) -> bool:
     """Whether a pod's trainer is done, though the pod's phase may lag behind."""
-    return _terminated(pod) is not None or phase(pod) in ("Succeeded", "Failed")
+    return terminated(pod) is not None or phase(pod) in ("Succeeded", "Failed")
 
 
 def is_over(job: Manifest) -> bool:
@@ -151,6 +154,12 @@ def is_over(job: Manifest) -> bool:
 def succeeded(job: Manifest) -> bool:
     """Whether a Job has ended well."""
     return _condition(job, "Complete") is not None
+
+
+def ended_at(job: Manifest) -> float | None:
+    """When a Job ended, in seconds since the epoch; None before its end."""
+    said = _condition(job, "Complete") or _condition(job, "Failed")
+    return None if said is None else parse_time(said.get("lastTransitionTime"))
 
 
 def address(pod: Manifest, port: int) -> str | None:
@@ -214,7 +223,8 @@ def _container(pod: Manifest) -> Manifest:
     return found
 
 
-def _terminated(pod: Manifest) -> Manifest | None:
+def terminated(pod: Manifest) -> Manifest | None:
+    """The end of the trainer's container, None before it."""
     found: Manifest | None = (_container(pod).get("state") or {}).get("terminated")
     return found
 
@@ -224,7 +234,7 @@ def _running_since(pod: Manifest) -> str | None:
     return None if running is None else str(running.get("startedAt", ""))
 
 
-def _epitaph(pod: Manifest, ended: Manifest | None) -> str:
+def epitaph(pod: Manifest, ended: Manifest | None) -> str:
     """In words, how a pod ended that left no record."""
     disrupted = _pod_condition(pod, "DisruptionTarget")
     if disrupted is not None and disrupted.get("status") == "True":
@@ -232,14 +242,7 @@ def _epitaph(pod: Manifest, ended: Manifest | None) -> str:
     if ended is None:
         status = pod.get("status", {})
         return f"its pod ended without running ({status.get('reason', '')}): {status.get('message', '')}"
-    code, reason = ended.get("exitCode"), str(ended.get("reason", ""))
-    if reason == "OOMKilled":
-        return "its container ran out of main memory (OOMKilled); raise resources.limits.memory in the template"
-    if reason in ("StartError", "ContainerCannotRun"):
-        return (
-            f"its container could not start: {str(ended.get('message', ''))[:300]}; correct the image or the template"
-        )
-    return f"its container ended with exit code {code} ({reason}) and left no result; see its log"
+    return diagnosis.ended(ended.get("exitCode"), str(ended.get("reason", "")), str(ended.get("message", "")))
 
 
 def _condition(job: Manifest, kind: str) -> Manifest | None:

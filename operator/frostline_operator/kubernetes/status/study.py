@@ -93,14 +93,15 @@ class Draft:
         """The model's profile is being computed, or something is in its way."""
         reason = "Computing" if trouble is None else trouble.reason
         message = "a Job computes what the model costs and needs" if trouble is None else trouble.message
+        self.clear("Failed", "Corrected", "what was wrong has been changed")
         self.say("Profiled", False, reason, message)
         self.set("Progressing", trouble is None, reason, message)
         self.fields = {"phase": "Profiling", "message": message}
 
-    def fail_profile(self, message: str) -> None:
-        """The model cannot be profiled, so that the study cannot be run."""
-        self.say("Profiled", False, "Impossible", message)
-        self.say("Failed", True, "ProfileImpossible", message)
+    def fail_profile(self, reason: str, message: str) -> None:
+        """The model cannot be profiled, so that the study cannot be run before somebody changes something."""
+        self.say("Profiled", False, reason, message)
+        self.say("Failed", True, "ProfileImpossible" if reason == "Impossible" else reason, message)
         self.set("Progressing", False, "Failed", message)
         self.fields = {"phase": "Failed", "reason": "Failed", "message": message}
 

@@ -138,7 +138,7 @@ def test_the_pod_made_last_counts() -> None:
             {"n": True}, "Unschedulable",
         ),
         (job(suspend=True), None, {}, "Queued"),
-        (job(), None, {}, None),
+        (job(), None, {}, "NoPod"),
     ],
 )  # fmt: skip
 def test_troubles_have_a_reason_and_a_remedy(
