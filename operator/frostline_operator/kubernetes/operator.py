@@ -200,8 +200,8 @@ class Operator:
         said, backoff = 0, Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while True:
             try:
-                current = await self._in_thread(lambda: self.api.get(STUDIES, study.namespace, study.name))
-                if current is None or current["metadata"]["uid"] != uid:
+                current = await self._in_thread(lambda: self._current(study))
+                if current is None:
                     break
                 left = await self._in_thread(lambda found=current: controller.delete(found))  # type: ignore[misc]
                 backoff.reset()
@@ -217,6 +217,11 @@ class Operator:
                 said = left
             await asyncio.sleep(_DELETE_SECONDS)
         self._studies.pop(uid, None)
+
+    def _current(self, study: StudyRef) -> Manifest | None:
+        """A study as the API server has it, None where it is gone. A list, as there is no right to get one."""
+        items, _ = self.api.list(STUDIES, study.namespace, fields=f"metadata.name={study.name}")
+        return next((item for item in items if item["metadata"]["uid"] == study.uid), None)
 
     def _entry(self, uid: str, body: Manifest) -> _Entry:
         if uid not in self._studies:

@@ -193,14 +193,14 @@ class TrialWriter:
         except ApiError as error:
             if error.status != 409:
                 raise
-        other = self._api.get(TRIALS, namespace, name)
-        if other is not None and not self._is_ours(other):
+        others, _ = self._api.list(TRIALS, namespace, fields=f"metadata.name={name}")
+        if others and not self._is_ours(others[0]):
             log.warning(
                 "%s/%s is not of this study but of an earlier one, which kept its trials: it is left as it is; "
                 "delete it to see this study's", namespace, name,
             )  # fmt: skip
             return None
-        return _object(other or {"metadata": {}})
+        return _object(others[0] if others else {"metadata": {}})
 
 
 def _object(item: Manifest) -> _Object:
