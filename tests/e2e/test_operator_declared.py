@@ -18,6 +18,7 @@ RULES: list[Manifest] = [
     {"apiGroups": ["hpo.frostline.dev"], "resources": ["*"], "verbs": ["*"]},
     {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["*"]},
     {"apiGroups": [""], "resources": ["pods", "pods/log", "configmaps", "events"], "verbs": ["*"]},
+    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
 ]
 """All that an operator needs in a namespace, and nothing beyond it."""
 

@@ -29,7 +29,10 @@
   verbs: [get, list, create, patch, delete]
 - apiGroups: [""]
   resources: [events]
-  verbs: [list, watch, create]
+  verbs: [list, watch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
 {{- end }}
 
 {{/* What it reads of the whole cluster: GPUs, and who has them */}}

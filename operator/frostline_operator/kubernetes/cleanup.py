@@ -16,7 +16,7 @@ from frostline_operator.kubernetes.client.api import JOBS, Api, ApiError, Manife
 from frostline_operator.kubernetes.objects import names, views
 from frostline_operator.kubernetes.objects.jobs import StudyRef, build_clean_job
 from frostline_operator.kubernetes.settings import OperatorSettings
-from frostline_operator.kubernetes.status.events import Recorder
+from frostline_operator.kubernetes.status.events import Recorder, of_engine
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,8 @@ class Sweeper:
         return not metadata.get("ownerReferences") and labels.items() <= (metadata.get("labels") or {}).items()
 
     def _fail(self, message: str) -> None:
-        self._recorder.say("CheckpointsLeft", f"checkpoints that nobody needs could not be removed: {message}")
+        text = f"checkpoints that nobody needs could not be removed: {message}"
+        self._recorder.record(of_engine("CheckpointsLeft", text))
 
 
 def template_of(body: Manifest) -> PodTemplate:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from frostline_operator.engine.reconcile import Sample
 from frostline_operator.engine.state import StudyState
 from frostline_operator.kubernetes.journal import Journal
-from frostline_operator.kubernetes.status.events import Recorder
+from frostline_operator.kubernetes.status.events import Recorder, of_engine
 from frostline_operator.scores.curves import curves, thinned
 
 _MOST_SAMPLES = 4096
 """Of one run; of more, every second or so is kept. A trainer shows some four of each of sixteen trials."""
-_SILENT = ("Promote", "StopRun")
-"""Of these there are as many as trials; the rung table and the HPOTrials say it better."""
+_SILENT = ("Promote", "StopRun", "Finish")
+"""Of the first two there are as many as trials, and the HPOTrials say it better; the last one is a condition."""
 
 
 class KubernetesStore:
@@ -65,4 +65,4 @@ class KubernetesStore:
     def add_event(self, at: float, reason: str, message: str) -> None:
         """An event on the study, but for those that every trial has."""
         if reason not in _SILENT:
-            self._recorder.say(reason, message)
+            self._recorder.record(of_engine(reason, message))

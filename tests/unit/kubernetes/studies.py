@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from frostline_operator.kubernetes.caches import Caches
 from frostline_operator.kubernetes.cleanup import Sweeper
-from frostline_operator.kubernetes.client.api import CONFIG_MAPS, EVENTS, JOBS, PODS, STUDIES, Api, Manifest
+from frostline_operator.kubernetes.client.api import CONFIG_MAPS, JOBS, PODS, RECORDED_EVENTS, STUDIES, Api, Manifest
 from frostline_operator.kubernetes.cluster import KubernetesCluster, WriteBudget
 from frostline_operator.kubernetes.fleet import Fleet
 from frostline_operator.kubernetes.journal import Journal
@@ -111,7 +111,7 @@ class Operated:
         return jobs
 
     def events(self) -> list[Manifest]:
-        return self.api.list(EVENTS, STUDY.namespace)[0]
+        return self.api.list(RECORDED_EVENTS, STUDY.namespace)[0]
 
     def add_pod(self, job: Manifest, **status: Any) -> str:
         """A pod of a Job; returns its name."""

@@ -59,6 +59,8 @@ JOBS = Resource("/apis/batch/v1", "jobs")
 PODS = Resource("/api/v1", "pods")
 NODES = Resource("/api/v1", "nodes", namespaced=False)
 EVENTS = Resource("/api/v1", "events")
+"""As others' events are read: only this form can be watched by the kind of object that they are about."""
+RECORDED_EVENTS = Resource("/apis/events.k8s.io/v1", "events")
 CONFIG_MAPS = Resource("/api/v1", "configmaps")
 LEASES = Resource("/apis/coordination.k8s.io/v1", "leases")
 SLICES = Resource("/apis/resource.k8s.io/v1", "resourceslices", namespaced=False)

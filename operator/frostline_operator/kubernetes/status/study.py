@@ -14,6 +14,7 @@ from frostline_operator.engine.plan import Plan, make_plan
 from frostline_operator.engine.state import Amounts, Observation, RunState, StudyState
 from frostline_operator.engine.summary import RungRow, Summary
 from frostline_operator.kubernetes.status.conditions import LONGEST_MESSAGE, Conditions, timestamp
+from frostline_operator.kubernetes.status.events import Event, of_condition
 from frostline_operator.runtime.protocol import Trouble
 from frostline_operator.scores.scores import Availability
 
@@ -56,14 +57,14 @@ class Draft:
     """Whether a condition has another status or reason."""
     described: StudyState | None = None
     """The state that the fields are about, where they say all of it."""
-    events: list[tuple[str, str]] = field(default_factory=list)
-    """Reasons and messages, to be recorded once the status is published."""
+    events: list[Event] = field(default_factory=list)
+    """To be recorded once the status is published."""
 
     def say(self, kind: str, status: bool, reason: str, message: str) -> None:
         """Set a condition, and where it is news record an event of the same words."""
         if self.conditions.set(kind, status, reason, message, self.now):
             self.news = True
-            self.events.append((kind if reason in ("Valid", "Computed") else reason, message))
+            self.events.append(of_condition(kind, status, reason, message))
 
     def set(self, kind: str, status: bool, reason: str, message: str) -> None:
         """Set a condition without an event."""
@@ -145,9 +146,9 @@ def _set_progressing(draft: Draft, situation: Situation, blocked: bool) -> None:
         return
     draft.set("Progressing", False, finished.reason, finished.message)
     failed = finished.reason == "Failed"
-    draft.set("Complete", not failed, finished.reason, finished.message)
     if failed:
-        draft.set("Failed", True, finished.reason, finished.message)
+        draft.set("Complete", False, finished.reason, finished.message)
+    draft.say("Failed" if failed else "Complete", True, finished.reason, finished.message)
 
 
 def _runs(count: int, more: str = "") -> str:

@@ -92,8 +92,8 @@ class StatusWriter:
         if patch and not self._patch(patch):
             return
         self._written_at, self._described = draft.now, draft.described or self._described
-        for reason, message in draft.events:
-            self._recorder.say(reason, message)
+        for event in draft.events:
+            self._recorder.record(event)
 
     def _patch(self, patch: Manifest) -> bool:
         """Whether the study is still there to be written."""
