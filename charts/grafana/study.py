@@ -38,8 +38,8 @@ def _now() -> list[Builder]:
     return [
         number(
             "Phase",
-            "Pending, Profiling, Running, Suspended, Complete or Failed. Where it stays Pending or Profiling, the "
-            "conditions below say what is missing.",
+            "Pending, Invalid, Profiling, Running, Blocked, Suspended, Complete or Failed. Where it stays Pending or "
+            "Profiling, the conditions below say what is missing.",
             Query(f"{of('study_phase')} == 1", "{{phase}}"),
             words=True,
             none="no such study",

@@ -28,7 +28,7 @@ class StatusCondition(Section):
 
     type: Annotated[str, Field(min_length=1, max_length=316)]
     """Studies: Accepted, Profiled, Progressing, Complete, Failed, FidelityUntrusted, FidelityReduced, RunsBlocked,
-    MetricsAvailable."""
+    RunsLost, MetricsAvailable."""
     status: Literal["True", "False", "Unknown"]
     reason: Annotated[str, Field(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", max_length=1024)]
     """One word for programs."""

@@ -90,10 +90,13 @@ class HPOStudyStatus(Section):
 
     observed_generation: Count = 0
     """The metadata.generation that this status is about."""
-    phase: Literal["Pending", "Profiling", "Running", "Suspended", "Complete", "Failed"] = "Pending"
-    """For printing; programs read the conditions."""
+    phase: Literal["Pending", "Invalid", "Profiling", "Running", "Blocked", "Suspended", "Complete", "Failed"] = (
+        "Pending"
+    )
+    """For printing; programs read the conditions. Invalid: a person has to correct the study. Blocked: nothing of it
+    can run."""
     reason: Annotated[str, Field(max_length=1024)] = ""
-    """Why it ended: Completed, GoalReached, BudgetExhausted or Failed; empty before."""
+    """In one word, why it ended (Completed, GoalReached, BudgetExhausted, Failed), or why it is Invalid or Blocked."""
     message: Annotated[str, Field(max_length=32768)] = ""
     """A sentence for people on what goes on, or what is wrong."""
     start_time: Time | None = None
@@ -101,7 +104,7 @@ class HPOStudyStatus(Section):
     layers: Annotated[int, Field(ge=1)] | None = None
     """L, the number of layers of the whole network, once the model is profiled."""
     rung: Annotated[str, Field(max_length=32)] = ""
-    """For printing: the highest rung that a trial has entered, of how many, such as 2/4."""
+    """For printing: the highest rung that a trial has entered, and the last one, counted from 0, such as 2/3."""
     progress: Annotated[str, Field(max_length=32)] = ""
     """For printing: trials decided, of how many there are, such as 12/16."""
     best_value: Annotated[str, Field(max_length=32)] = ""
@@ -113,5 +116,5 @@ class HPOStudyStatus(Section):
     best: BestTrial | None = None
     budget: Annotated[list[BudgetLine], Field(max_length=5)] = Field(default_factory=list)
     conditions: Annotated[list[StatusCondition], Field(max_length=32)] = Field(default_factory=list)
-    """Accepted, Profiled, Progressing, Complete, Failed, RunsBlocked, MetricsAvailable, FidelityUntrusted,
+    """Accepted, Profiled, Progressing, Complete, Failed, RunsBlocked, RunsLost, MetricsAvailable, FidelityUntrusted,
     FidelityReduced."""

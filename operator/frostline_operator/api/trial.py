@@ -96,7 +96,7 @@ class HPOTrialStatus(Section):
     rung: Annotated[int, Field(ge=0)] = 0
     """The rung it is at."""
     value: float | None = None
-    """For printing: the objective at the highest rung with a result."""
+    """For printing: the objective at the highest rung with a result, to five digits; `rungResults` has all of them."""
     rung_results: Annotated[list[TrialRungResult], Field(max_length=32)] = Field(default_factory=list)
     """Lowest rung first."""
     checkpoint: CheckpointRef | None = None

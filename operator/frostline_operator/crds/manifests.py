@@ -20,6 +20,7 @@ _STUDY_COLUMNS = (
     ("Trials", "string", ".status.progress", 0),
     ("Best", "string", ".status.bestValue", 0),
     ("Budget", "string", ".status.budgetUsed", 0),
+    ("Reason", "string", ".status.reason", 0),
     ("Metric", "string", ".spec.objective.metric", 1),
     ("Best Trial", "string", ".status.best.trial", 1),
     ("Message", "string", ".status.message", 1),

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from frostline_operator.api.parameters import Parameter
+from frostline_operator.api.quantity import format_bytes
 from frostline_operator.api.targets import target_of
 from frostline_operator.engine import attempts, cost
 from frostline_operator.engine.actions import StartRun
@@ -218,7 +219,7 @@ class Launcher:
     def _no_fit_message(self) -> str:
         largest = max((c.usable_bytes or 0 for c in self._seen.classes), default=0)
         return (
-            f"not even one trainable layer fits the largest memory class ({largest} usable bytes); lower "
+            f"not even one trainable layer fits the largest memory class ({format_bytes(largest)} usable); lower "
             "training.batchSize or training.sequenceLength, or add a larger GPU"
         )
 

@@ -56,8 +56,8 @@ def make_registry(operator: Operator) -> kopf.OperatorRegistry:
         operator.stop()
 
     @kopf.on.event(GROUP, VERSION, "hpostudies", registry=registry)
-    async def poke(uid: str, meta: kopf.Meta, **_: Any) -> None:
-        operator.edited(uid, int(meta.get("generation", 0)))
+    async def poke(uid: str, meta: kopf.Meta, type: str | None, **_: Any) -> None:
+        operator.edited(uid, int(meta.get("generation", 0)), type != "DELETED")
 
     @kopf.daemon(GROUP, VERSION, "hpostudies", registry=registry, id="tick", cancellation_timeout=5.0)
     async def reconcile(uid: str, body: kopf.Body, stopped: kopf.DaemonStopped, **_: Any) -> None:

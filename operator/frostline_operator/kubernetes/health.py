@@ -34,6 +34,11 @@ class Health:
         """What /metrics shows; others register what they know."""
         self.driven: set[str] = set()
         """Studies that are being ticked."""
+        self.synced: bool | None = None
+        """Whether the operator has read enough to decide anything; None while it does not try, as a stand-by."""
+        self._present: set[str] = set()
+        """Studies in the API server, whether they are ticked or not."""
+        self._present_since = 0.0
         ProcessCollector(registry=self.registry)
         info = Gauge("frostline_operator_info", "Of which version it is: always 1", ["version"], registry=self.registry)
         info.labels(__version__).set(1)
@@ -74,6 +79,16 @@ class Health:
         self._failures.inc()
         self._note()
 
+    def present(self, uid: str, there: bool) -> None:
+        """A study is in the API server, or is no more."""
+        if there and not self._present:
+            self._present_since = time.monotonic()
+        (self._present.add if there else self._present.discard)(uid)
+
+    def beat(self) -> None:
+        """Something else than a tick has been done for a study: it is being deleted."""
+        self._last = time.monotonic()
+
     def _note(self) -> None:
         self._last = time.monotonic()
         self._stamp.set_to_current_time()
@@ -83,9 +98,19 @@ class Health:
         return None if self._last is None else time.monotonic() - self._last
 
     def alive(self) -> bool:
-        """Whether ticks go on, as far as there is anything to tick."""
+        """Whether the operator has begun, and ticks go on as far as there is anything to tick."""
+        if self.synced is False:
+            return False
+        if not self.driven and not self._present:
+            return True
+        return time.monotonic() - max(self._last or 0.0, self._present_since) < _STALE_SECONDS
+
+    def state(self) -> str:
+        """In words."""
+        if self.synced is False:
+            return "not synced yet: the cluster's studies, Jobs, pods and nodes have not been read"
         age = self.age()
-        return not self.driven or age is None or age < _STALE_SECONDS
+        return "no tick yet" if age is None else f"last tick {age:.1f} s ago"
 
 
 def serve(health: Health, port: int) -> ThreadingHTTPServer:
@@ -96,11 +121,12 @@ def serve(health: Health, port: int) -> ThreadingHTTPServer:
     """
 
     class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
         def do_GET(self) -> None:
             if self.path == "/healthz":
-                age = health.age()
-                text = "no tick yet" if age is None else f"last tick {age:.1f} s ago"
-                self._answer(200 if health.alive() else 503, f"{text}\n".encode(), "text/plain")
+                self._answer(200 if health.alive() else 503, f"{health.state()}\n".encode(), "text/plain")
             elif self.path.split("?")[0] == "/metrics":
                 self._answer(200, generate_latest(health.registry), CONTENT_TYPE_LATEST)
             else:
@@ -111,7 +137,8 @@ def serve(health: Health, port: int) -> ThreadingHTTPServer:
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
             """Probes are not worth a line each."""

@@ -7,6 +7,7 @@ time has come or something of the study has changed. What changed is not looked 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -94,6 +95,7 @@ class Operator:
     async def start(self) -> None:
         """Begin to watch, and wait until enough is known to decide anything."""
         self._loop = asyncio.get_running_loop()
+        self._health.synced = False
         await self._definitions()
         self._fleet.start()
         self._caches.start()
@@ -103,16 +105,20 @@ class Operator:
             self._asker.start()
         while not (self._fleet.synced and self._caches.synced):
             await asyncio.sleep(0.05)
+        self._health.synced = True
         where = ", ".join(self._settings.namespaces) or "all namespaces"
         log.info("looking after studies in %s", where)
 
     async def _definitions(self) -> None:
         """Wait until the cluster serves studies, and lets us list them: Kopf looks for them once, after this."""
-        place = next(iter(self._settings.namespaces), None)
+        places: list[str | None] = [*self._settings.namespaces] or [None]
         said = ""
         while True:
             try:
-                await self._in_thread(lambda: self.api.list(STUDIES, place))
+                for place in places:
+                    studies, _ = await self._in_thread(functools.partial(self.api.list, STUDIES, place))
+                    for study in studies:
+                        self._health.present(study["metadata"]["uid"], True)
                 return
             except ApiError as error:
                 missing = "there is no HPOStudy in this cluster; install its definition with frostline crds"
@@ -132,8 +138,15 @@ class Operator:
         self._fleet.stop()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def edited(self, uid: str, generation: int) -> None:
-        """Reconcile a study now if a person has changed it; the operator itself writes its status all the time."""
+    def edited(self, uid: str, generation: int, there: bool = True) -> None:
+        """Reconcile a study now if a person has changed it; the operator itself writes its status all the time.
+
+        Args:
+            uid: of the study.
+            generation: of the study.
+            there: whether it is in the API server still.
+        """
+        self._health.present(uid, there)
         entry = self._studies.get(uid)
         if entry is not None and entry.generation != generation:
             entry.generation = generation
@@ -215,8 +228,10 @@ class Operator:
             if left != said:
                 log.info("%s is deleted: %d pods write or remove checkpoints", study.name, left)
                 said = left
+            self._health.beat()
             await asyncio.sleep(_DELETE_SECONDS)
         self._studies.pop(uid, None)
+        self._health.present(uid, False)
 
     def _current(self, study: StudyRef) -> Manifest | None:
         """A study as the API server has it, None where it is gone. A list, as there is no right to get one."""

@@ -53,6 +53,7 @@ _CONDITIONS: dict[str, tuple[bool, str]] = {
     "Profiled": (True, "Profile"),
     "Progressing": (True, "Run"),
     "RunsBlocked": (False, "StartRun"),
+    "RunsLost": (False, "Train"),
     "FidelityUntrusted": (False, "Rank"),
     "FidelityReduced": (False, "Place"),
     "MetricsAvailable": (True, "ReadScores"),

@@ -11,7 +11,7 @@ from frostline_operator.api.search import BudgetSpec
 from frostline_operator.api.status import BestTrial, BudgetLine, HPOStudyStatus, RungStatus, TrialCounts
 from frostline_operator.api.trial import assignment_list
 from frostline_operator.engine.plan import Plan, make_plan
-from frostline_operator.engine.state import Amounts, Observation, RunState, StudyState
+from frostline_operator.engine.state import Amounts, Observation, Run, RunState, StudyState
 from frostline_operator.engine.summary import RungRow, Summary
 from frostline_operator.kubernetes.status.conditions import LONGEST_MESSAGE, Conditions, timestamp
 from frostline_operator.kubernetes.status.events import Event, of_condition
@@ -84,7 +84,7 @@ class Draft:
         """The study cannot be run as it is written."""
         self.say("Accepted", False, "Invalid", problem)
         self.clear("Progressing", "Invalid", "the study is not accepted")
-        self.fields = {"phase": self.current.get("phase", "Pending"), "message": problem}
+        self.fields = {"phase": "Invalid", "reason": "Invalid", "message": problem}
 
     def profile(self, message: str) -> None:
         """The model is profiled."""
@@ -97,14 +97,16 @@ class Draft:
         self.clear("Failed", "Corrected", "what was wrong has been changed")
         self.say("Profiled", False, reason, message)
         self.set("Progressing", trouble is None, reason, message)
-        self.fields = {"phase": "Profiling", "message": message}
+        phase = "Profiling" if trouble is None or trouble.waits else "Blocked"
+        self.fields = {"phase": phase, "reason": "" if trouble is None else reason, "message": message}
 
     def fail_profile(self, reason: str, message: str) -> None:
         """The model cannot be profiled, so that the study cannot be run before somebody changes something."""
         self.say("Profiled", False, reason, message)
-        self.say("Failed", True, "ProfileImpossible" if reason == "Impossible" else reason, message)
+        why = "ProfileImpossible" if reason == "Impossible" else reason
+        self.say("Failed", True, why, message)
         self.set("Progressing", False, "Failed", message)
-        self.fields = {"phase": "Failed", "reason": "Failed", "message": message}
+        self.fields = {"phase": "Failed", "reason": why, "message": message}
 
 
 def set_conditions(draft: Draft, situation: Situation, summary: Summary) -> None:
@@ -122,6 +124,18 @@ def set_conditions(draft: Draft, situation: Situation, summary: Summary) -> None
         draft.say("RunsBlocked", True, worst.reason, worst.message + more)
     else:
         draft.clear("RunsBlocked", "Running", "nothing is held up")
+    lost = lost_runs(situation.seen.state)
+    if lost:
+        trials = sum(len(run.trials) for run in lost)
+        last = lost[-1]
+        draft.say(
+            "RunsLost", True, "RunLost",
+            f"{_count(trials, 'trial')} lost the last run, {last.name} (rung {last.rung}) among others: "
+            f"{last.message or 'it left no record'}; a run is repeated from its last checkpoint until its attempts are "
+            "used up",
+        )  # fmt: skip
+    else:
+        draft.clear("RunsLost", "Recovered", "no trial's last run was lost")
     if not situation.from_prometheus:
         draft.clear("MetricsAvailable", "Scrape", "values are read from the trainers")
     elif situation.scores is not None:
@@ -151,6 +165,18 @@ def _set_progressing(draft: Draft, situation: Situation, blocked: bool) -> None:
     draft.say("Failed" if failed else "Complete", True, finished.reason, finished.message)
 
 
+def lost_runs(state: StudyState) -> list[Run]:
+    """Runs that left no record, where a trial of theirs has had no other one since; in the order of their start."""
+    last = {index: run for run in state.runs.values() if not run.state.active for index in run.trials}
+    undone = {t.index for t in state.trials.values() if t.outcome in (None, "Failed")}
+    lost = {run.name for index, run in last.items() if run.state is RunState.LOST and index in undone}
+    return [run for run in state.runs.values() if run.name in lost]
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def _runs(count: int, more: str = "") -> str:
     return f"{count} {more}{'run is' if count == 1 else 'runs are'}"
 
@@ -161,17 +187,24 @@ def _troubles(situation: Situation) -> Sequence[Trouble]:
     return [trouble for name, trouble in sorted(situation.troubles.items()) if name in active]
 
 
-def _phase(situation: Situation, conditions: Conditions) -> tuple[str, str]:
+def _phase(situation: Situation, conditions: Conditions) -> tuple[str, str, str]:
+    """Phase, reason and message, for printing."""
     state = situation.seen.state
     if state.finished is not None:
-        return ("Failed" if state.finished.reason == "Failed" else "Complete"), state.finished.message
+        return (
+            "Failed" if state.finished.reason == "Failed" else "Complete",
+            state.finished.reason,
+            state.finished.message,
+        )
     active = len(state.active_runs)
     if situation.seen.spec.suspend:
-        return "Suspended", f"{_runs(active)} writing checkpoints" if active else "suspended"
-    blocked = next((c for c in conditions.listed() if c["type"] == "RunsBlocked" and c["status"] == "True"), None)
-    if blocked is not None:
-        return "Running", str(blocked["message"])
-    return "Running", situation.waiting_for or f"{_runs(active)} under way"
+        return "Suspended", "", f"{_runs(active)} writing checkpoints" if active else "suspended"
+    said = {c["type"]: c for c in conditions.listed()}
+    blocked = said.get("RunsBlocked", {})
+    if blocked.get("status") != "True":
+        return "Running", "", situation.waiting_for or f"{_runs(active)} under way"
+    stuck = said["Progressing"]["status"] == "False" and not all(t.waits for t in _troubles(situation))
+    return "Blocked" if stuck or not situation.seen.classes else "Running", blocked["reason"], str(blocked["message"])
 
 
 def _hold_clock(status: Manifest, old: Mapping[str, Any]) -> None:
@@ -196,12 +229,12 @@ def study_status(draft: Draft, situation: Situation, summary: Summary) -> Manife
     plan = make_plan(seen.spec, seen.profile)
     finished = seen.state.finished
     lines = budget_lines(seen.spec.budget, seen.state, seen.now)
-    phase, message = _phase(situation, draft.conditions)
+    phase, reason, message = _phase(situation, draft.conditions)
     trials = "?" if plan.open_ended and finished is None else max(plan.trials, summary.trials)
     status = HPOStudyStatus(
         observed_generation=draft.generation,
         phase=phase,  # type: ignore[arg-type]
-        reason="" if finished is None else finished.reason,
+        reason=reason,
         message=message[:LONGEST_MESSAGE],
         layers=seen.profile.layers,
         rung=_rung(summary, plan),
@@ -259,7 +292,7 @@ def _used(lines: Sequence[BudgetLine]) -> str:
 
 def _rung(summary: Summary, plan: Plan) -> str:
     entered = [row.rung for row in summary.rungs if row.entered]
-    return f"{max(entered) + 1 if entered else 0}/{len(plan.rungs)}"
+    return f"{max(entered)}/{plan.top}" if entered else ""
 
 
 def _counts(state: StudyState) -> TrialCounts:

@@ -232,7 +232,7 @@ def trial_status(trial: Trial, state: StudyState, plan: Plan, busy: bool, kept: 
     status = HPOTrialStatus(
         state=trial_state(trial, busy),
         rung=trial.rung,
-        value=best,
+        value=None if best is None else float(f"{best:.5g}"),
         rung_results=[_result(trial, result, state, plan) for result in results],
         checkpoint=trial.checkpoint if kept else None,
     )

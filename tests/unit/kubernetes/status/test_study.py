@@ -3,10 +3,15 @@
 import json
 from typing import Any
 
+import pytest
+
 from frostline_operator.api.status import HPOStudyStatus
+from frostline_operator.engine.state import RunState
 from frostline_operator.engine.summary import summarize
+from frostline_operator.engine.transition import RunEnded, settle
 from frostline_operator.kubernetes.status.conditions import Conditions
 from frostline_operator.kubernetes.status.study import Draft, Situation, budget_lines, set_conditions, study_status
+from frostline_operator.runtime import protocol
 from tests.unit.engine.world import Trouble, World, study
 
 
@@ -52,7 +57,7 @@ def test_the_status_is_what_the_api_says_it_is() -> None:
         == 8
         == sum(getattr(status.trials, name) for name in ("completed", "dropped", "failed", "stopped"))
     )
-    assert status.progress == "8/8" and status.rung == "4/4"
+    assert status.progress == "8/8" and status.rung == "3/3"
     assert status.conditions[0].observed_generation == 3
     json.dumps(document, allow_nan=False)
 
@@ -70,3 +75,70 @@ def test_budget_lines_tell_reserved_from_spent() -> None:
     [tokens, seconds] = budget_lines(spec.budget, world.state, world.now)
     assert tokens.limit == 10_000 and tokens.spent == 0 and tokens.reserved > 0
     assert seconds.name == "gpuSeconds" and seconds.limit is None
+
+
+def test_a_study_that_cannot_run_says_so_in_its_phase_and_in_one_word() -> None:
+    invalid = draft()
+    invalid.refuse("spec.parameters: wrong")
+    assert invalid.fields is not None and (invalid.fields["phase"], invalid.fields["reason"]) == ("Invalid", "Invalid")
+    waits = draft()
+    waits.await_profile(problem("QuotaExceeded"))
+    assert waits.fields is not None
+    assert (waits.fields["phase"], waits.fields["reason"]) == ("Blocked", "QuotaExceeded")
+
+
+def problem(reason: str, waits: bool = False) -> protocol.Trouble:
+    return protocol.Trouble(reason, "words", waits)
+
+
+@pytest.mark.parametrize(
+    ("reason", "waits", "running", "phase"),
+    [
+        ("Unschedulable", False, 0, "Blocked"),
+        ("Unschedulable", False, 1, "Running"),
+        ("Queued", True, 0, "Running"),
+        (None, False, 0, "Running"),
+    ],
+)
+def test_blocked_is_a_study_none_of_whose_runs_runs(reason: str | None, waits: bool, running: int, phase: str) -> None:
+    world = World(study(), 1)
+    world.tick()
+    first, second = world.state.active_runs
+    if running:
+        world.state.update_run(first.name, state=RunState.RUNNING)
+    troubles = {} if reason is None else {second.name: problem(reason, waits)}
+    where = Situation(world.observe(), troubles, "there is no device", None)
+    begun, summary = draft(), summarize(where.seen)
+    set_conditions(begun, where, summary)
+    status = study_status(begun, where, summary)
+    assert (status["phase"], status["reason"]) == (phase, reason or "")
+
+
+def test_one_run_is_running() -> None:
+    world = World(study(search={"algorithm": "SuccessiveHalving", "trials": 2, "parallelism": 1}), 1)
+    world.tick()
+    [run] = world.state.active_runs
+    world.state.update_run(run.name, state=RunState.RUNNING)
+    document = shown(world)
+    assert document["message"] == "1 run is under way"
+    assert [c["message"] for c in document["conditions"] if c["type"] == "Progressing"] == ["1 run is running"]
+
+
+def test_while_runs_are_lost_a_condition_says_which_and_what_helps() -> None:
+    world = World(study(), 1)
+    world.tick()
+    run = world.state.active_runs[0]
+    words = "its container ran out of main memory (OOMKilled); raise resources.limits.memory in the template"
+    settle(world.state, RunEnded(run.name, None, 1.0, 0.0, 0, words), None)
+    begun = draft()
+    where = situation(world)
+    set_conditions(begun, where, summarize(where.seen))
+    said = next(c for c in begun.conditions.listed() if c["type"] == "RunsLost")
+    assert said["status"] == "True" and words in said["message"] and run.name in said["message"]
+    assert [(e.type, e.reason) for e in begun.events if e.reason == "RunLost"] == [("Warning", "RunLost")]
+    world.play()
+    after = Draft(Conditions(begun.conditions.listed(), 1), {}, 1, 2e9)
+    where = situation(world)
+    set_conditions(after, where, summarize(where.seen))
+    said = next(c for c in after.conditions.listed() if c["type"] == "RunsLost")
+    assert (said["status"], said["reason"]) == ("False", "Recovered")

@@ -147,3 +147,16 @@ def test_changes_that_come_in_a_burst_are_written_together() -> None:
     time.sleep(1.2)
     assert book.goes == 1
     publisher.stop()
+
+
+def test_the_value_that_is_printed_has_five_digits_and_the_result_all() -> None:
+    world, api = World(study(), 5), FakeApi()
+    world.tick()
+    while not world.state.finished:
+        world.end_one()
+        world.tick()
+    write(TrialWriter(cast(Api, api), STUDY), world)
+    for trial in world.state.trials.values():
+        status = api.items[("hpotrials", "space", trial.name)]["status"]
+        last = status["rungResults"][-1]["value"]
+        assert status["value"] == float(f"{last:.5g}") != last
