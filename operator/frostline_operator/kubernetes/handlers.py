@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import random
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from frostline_operator.kubernetes.operator import Operator
 
 _LOGIN_AGAIN = datetime.timedelta(minutes=10)
 """Tokens of service accounts and of cloud providers are renewed within the hour."""
+_EXIT_SECONDS = 1.0
+"""A daemon whose study is deleted ends by itself within so long, or Kopf cancels it and says so in the log."""
 
 
 class _Backoffs:
@@ -48,6 +51,7 @@ def make_registry(operator: Operator) -> kopf.OperatorRegistry:
         settings.watching.server_timeout = 240
         settings.watching.client_timeout = 300
         settings.networking.request_timeout = 30
+        settings.background.instant_exit_timeout = _EXIT_SECONDS
         settings.networking.error_backoffs = _Backoffs()
         await operator.start()
 
@@ -57,11 +61,20 @@ def make_registry(operator: Operator) -> kopf.OperatorRegistry:
 
     @kopf.on.event(GROUP, VERSION, "hpostudies", registry=registry)
     async def poke(uid: str, meta: kopf.Meta, type: str | None, **_: Any) -> None:
-        operator.edited(uid, int(meta.get("generation", 0)), type != "DELETED")
+        generation = None if meta.get("deletionTimestamp") else int(meta.get("generation", 0))
+        operator.edited(uid, generation, type != "DELETED")
 
     @kopf.daemon(GROUP, VERSION, "hpostudies", registry=registry, id="tick", cancellation_timeout=5.0)
     async def reconcile(uid: str, body: kopf.Body, stopped: kopf.DaemonStopped, **_: Any) -> None:
-        await operator.drive(uid, lambda: _plain(body), lambda: bool(stopped))
+        waker = asyncio.create_task(wake_when(stopped, uid))
+        try:
+            await operator.drive(uid, lambda: _plain(body), lambda: bool(stopped))
+        finally:
+            waker.cancel()
+
+    async def wake_when(stopped: kopf.DaemonStopped, uid: str) -> None:
+        await stopped.wait()
+        operator.wake(uid)
 
     @kopf.on.delete(GROUP, VERSION, "hpostudies", registry=registry, id="stop")
     async def delete(uid: str, body: kopf.Body, **_: Any) -> None:

@@ -138,17 +138,17 @@ class Operator:
         self._fleet.stop()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def edited(self, uid: str, generation: int, there: bool = True) -> None:
+    def edited(self, uid: str, generation: int | None, there: bool = True) -> None:
         """Reconcile a study now if a person has changed it; the operator itself writes its status all the time.
 
         Args:
             uid: of the study.
-            generation: of the study.
+            generation: of the study, None where it is being deleted.
             there: whether it is in the API server still.
         """
         self._health.present(uid, there)
         entry = self._studies.get(uid)
-        if entry is not None and entry.generation != generation:
+        if entry is not None and generation is not None and entry.generation != generation:
             entry.generation = generation
             self.wake(uid)
 
