@@ -1,6 +1,6 @@
 """Where a study stands: the rung table, what is spent and saved, the best so far, and the conditions.
 
-The live view, the report and the status of an `HPOStudy` all show this; none of them computes anything of its own.
+The live view, the report, the metrics and the status of an `HPOStudy` all take these figures from here.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class Agreement:
 
 def agreements(record: StudyRecord) -> list[Agreement]:
     """For each pair of neighbouring rungs that some trial has reached both of."""
-    found = []
+    pairs = []
     rungs = sorted({row.rung for row in record.rungs} | {r.rung for t in record.trials for r in t.results})
     for low, high in itertools.pairwise(rungs):
         points = tuple(
@@ -65,8 +65,8 @@ def agreements(record: StudyRecord) -> list[Agreement]:
             if (a := value_at(t, low)) is not None and (b := value_at(t, high)) is not None
         )
         if points:
-            found.append(Agreement(low, high, points, spearman([p[1] for p in points], [p[2] for p in points])))
-    return found
+            pairs.append(Agreement(low, high, points, spearman([p[1] for p in points], [p[2] for p in points])))
+    return pairs
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
@@ -92,11 +92,11 @@ class Importance:
 
 def fullest_rung(record: StudyRecord) -> int:
     """The rung with most different results, the higher one of equals: it tells most about hyperparameters."""
-    found: dict[int, set[float]] = defaultdict(set)
+    values: dict[int, set[float]] = defaultdict(set)
     for r in (r for t in record.trials for r in t.results):
         if r.value is not None:
-            found[r.rung].add(r.value)
-    return max(found, key=lambda rung: (len(found[rung]), rung), default=0)
+            values[r.rung].add(r.value)
+    return max(values, key=lambda rung: (len(values[rung]), rung), default=0)
 
 
 def tuned(record: StudyRecord) -> list[Parameter]:
@@ -111,15 +111,15 @@ def importances(record: StudyRecord, rung: int) -> list[Importance]:
     middle counts as much as a slope. Choices: adjusted correlation ratio (eta²) of the result's rank. One at a time, so
     interactions are not seen.
     """
-    found = []
+    explained = []
     for parameter in tuned(record):
         pairs = [
             (t.assignment[parameter.name], v)
             for t in record.trials
             if parameter.name in t.assignment and (v := value_at(t, rung)) is not None
         ]
-        found.append(_importance(parameter, [p[0] for p in pairs], [p[1] for p in pairs]))
-    return sorted(found, key=lambda one: (-(one.share if one.share is not None else -1.0), one.name))
+        explained.append(_importance(parameter, [p[0] for p in pairs], [p[1] for p in pairs]))
+    return sorted(explained, key=lambda one: (-(one.share if one.share is not None else -1.0), one.name))
 
 
 def _importance(parameter: Parameter, settings: list[Scalar], values: list[float]) -> Importance:

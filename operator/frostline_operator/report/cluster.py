@@ -15,5 +15,5 @@ def read_cluster_record(api: Api, where: str, now: float) -> StudyRecord:
         NotReadableError: there is no such study, or it has not begun.
         ApiError: the cluster does not answer, or refuses.
     """
-    found = read_study(api, where, now)
-    return collect(found.study, found.seen, found.samples, found.ended_at)
+    snapshot = read_study(api, where, now)
+    return collect(snapshot.study, snapshot.seen, snapshot.samples, snapshot.ended_at)

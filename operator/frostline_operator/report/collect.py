@@ -30,7 +30,7 @@ Samples = Callable[[str], Sequence[Sample]]
 
 def collect(
     study: HPOStudy,
-    seen: Observation,
+    observation: Observation,
     samples: Samples,
     ended_at: float | None = None,
     host: str = "",
@@ -40,34 +40,34 @@ def collect(
 
     Args:
         study: its manifest.
-        seen: where it stands.
+        observation: where it stands.
         samples: what was observed of its runs: the learning curves.
         ended_at: when it ended, seconds since 1970; None while it is under way.
         host: machine or cluster that it ran on.
         checkpoints: folder or URL of its checkpoints.
     """
-    state = seen.state
-    plan = make_plan(seen.spec, seen.profile)
-    summary = summarize(seen)
+    state = observation.state
+    plan = make_plan(observation.spec, observation.profile)
+    summary = summarize(observation)
     curves = _curves(state, samples)
     busy = state.busy()
     finished = state.finished
     return StudyRecord(
         study=study,
-        layers=seen.profile.layers,
-        unit=seen.profile.unit,
+        layers=observation.profile.layers,
+        unit=observation.profile.unit,
         outcome=finished.reason if finished else ("Running" if busy else "Interrupted"),
         message=finished.message if finished else "",
         started=_time(state.started_at),
         ended=_time(ended_at),
-        written=_time(seen.now),
+        written=_time(observation.now),
         version=__version__,
         host=host,
         checkpoints=checkpoints,
         rungs=tuple(_rows(summary)),
         trials=tuple(_trial(state, plan, trial, trial.index in busy, curves) for trial in state.trials.values()),
         runs=tuple(_run(state, run) for run in state.runs.values()),
-        totals=_totals(seen, summary),
+        totals=_totals(observation, summary),
         best=_best(state, summary),
         notices=tuple(Notice(type=c.type, message=c.message) for c in summary.conditions),
     )
@@ -79,13 +79,13 @@ def _time(seconds: float | None) -> datetime | None:
 
 def _curves(state: StudyState, samples: Samples) -> dict[tuple[str, int], tuple[CurvePoint, ...]]:
     """Points by trial and rung, in order of tokens; the last attempt's where there were several."""
-    found: dict[tuple[str, int], dict[int, CurvePoint]] = {}
+    curves: dict[tuple[str, int], dict[int, CurvePoint]] = {}
     for run in state.runs.values():
         for sample in samples(run.name):
-            points = found.setdefault((sample.trial, run.rung), {})
+            points = curves.setdefault((sample.trial, run.rung), {})
             if sample.tokens > run.start_tokens:
                 points[sample.tokens] = CurvePoint(tokens=sample.tokens, value=sample.objective, loss=sample.loss)
-    return {key: tuple(points[t] for t in sorted(points)) for key, points in found.items()}
+    return {key: tuple(points[t] for t in sorted(points)) for key, points in curves.items()}
 
 
 def _rows(summary: Summary) -> list[RungRecord]:
@@ -184,13 +184,13 @@ def _run(state: StudyState, run: Run) -> RunRecord:
     )
 
 
-def _totals(seen: Observation, summary: Summary) -> Totals:
-    runs = [run for run in seen.state.runs.values() if not run.state.active]
+def _totals(observation: Observation, summary: Summary) -> Totals:
+    runs = [run for run in observation.state.runs.values() if not run.state.active]
     return Totals(
         flops=summary.savings.flops,
         seconds=sum(run.device_seconds for run in runs),
         tokens=sum(run.charged.tokens for run in runs),
-        cost=summary.spent.cost if seen.spec.budget.prices else None,
+        cost=summary.spent.cost if observation.spec.budget.prices else None,
         full_flops=summary.savings.full,
         tokens_only_flops=summary.savings.tokens_only,
     )

@@ -16,17 +16,17 @@ from frostline_operator.report.record import CurvePoint, RungRecord, StudyRecord
 def learning_curves(record: StudyRecord) -> Figure | None:
     """The objective over tokens, one line for each trial, coloured by rung; None where nothing was measured."""
     metric, count = record.study.spec.objective.metric, record.top_rung + 1
-    shown = [t for t in drawn(record) if any(_points(r) for r in t.results)]
-    if not shown:
+    trials = [t for t in drawn(record) if any(_points(r) for r in t.results)]
+    if not trials:
         return None
     traces = []
-    for rung in sorted({r.rung for t in shown for r in t.results}):
+    for rung in sorted({r.rung for t in trials for r in t.results}):
         xs: list[int | None] = []
         ys: list[float | None] = []
         texts: list[str] = []
         sizes: list[int] = []
-        layers = next(r.layers for t in shown for r in t.results if r.rung == rung)
-        for trial in shown:
+        layers = next(r.layers for t in trials for r in t.results if r.rung == rung)
+        for trial in trials:
             for x, y, text, size in _segment(record, trial, rung):
                 xs.append(x)
                 ys.append(y)
@@ -38,14 +38,14 @@ def learning_curves(record: StudyRecord) -> Figure | None:
              "x": xs, "y": ys, "text": texts, "hoverinfo": "text", "opacity": 0.85, "connectgaps": False,
              "line": {"color": colour, "width": 1.6}, "marker": {"color": colour, "size": sizes, "line": {"width": 0}}}
         )  # fmt: skip
-    best = next((t for t in shown if record.best and t.name == record.best.trial), None)
+    best = next((t for t in trials if record.best and t.name == record.best.trial), None)
     if best is not None:
         path = [(p.tokens, p.value) for r in best.results for p in _points(r)]
         traces.append(
             {"type": "scatter", "mode": "lines", "name": "best trial", "x": [p[0] for p in path],
              "y": [p[1] for p in path], "hoverinfo": "skip", "line": {"color": "$ink", "width": 2.2}}
         )  # fmt: skip
-    ends = [(t, r, _points(r)[-1]) for t in shown for r in t.results if r.state == "Diverged" and _points(r)]
+    ends = [(t, r, _points(r)[-1]) for t in trials for r in t.results if r.state == "Diverged" and _points(r)]
     if ends:
         texts = [hover(t, f"rung {r.rung}: diverged", r.message) for t, r, _ in ends]
         traces.append(
@@ -53,8 +53,8 @@ def learning_curves(record: StudyRecord) -> Figure | None:
              "y": [p.value for _, _, p in ends], "text": texts, "hoverinfo": "text",
              "marker": {"symbol": "x-thin", "size": 9, "line": {"width": 2, "color": "$bad"}}}
         )  # fmt: skip
-    values = [p.value for t in shown for r in t.results for p in _points(r) if p.value is not None]
-    xs_all = [p.tokens for t in shown for r in t.results for p in _points(r)]
+    values = [p.value for t in trials for r in t.results for p in _points(r) if p.value is not None]
+    xs_all = [p.tokens for t in trials for r in t.results for p in _points(r)]
     return {
         "data": traces,
         "layout": layout(
@@ -109,20 +109,20 @@ def promotions(record: StudyRecord, bracket: int) -> Figure | None:
     """Each trial's place at each rung; lines join those of promoted trials. None without results to compare."""
     rows = [row for row in record.rungs if row.bracket == bracket]
     places = {row.rung: ranks(record, row.rung, bracket) for row in rows}
-    shown = [t for t in drawn(record) if t.bracket == bracket and any(t.name in places[r] for r in places)]
-    if len(rows) < 2 or all(value_at(t, row.rung) is None for t in shown for row in rows):
+    trials = [t for t in drawn(record) if t.bracket == bracket and any(t.name in places[r] for r in places)]
+    if len(rows) < 2 or all(value_at(t, row.rung) is None for t in trials for row in rows):
         return None
     best = record.best.trial if record.best else None
     traces = []
     for group, colour, width in (("others", "$dim", 1.2), ("best", "$best", 3.0)):
-        chosen = [t for t in shown if (t.name == best) == (group == "best")]
+        chosen = [t for t in trials if (t.name == best) == (group == "best")]
         xs, ys = _joined(chosen, places)
         traces.append(
             {"type": "scatter", "mode": "lines", "x": xs, "y": ys, "hoverinfo": "skip",
              "line": {"color": colour, "width": width, "shape": "spline", "smoothing": 0.6}}
         )  # fmt: skip
     for promoted in (False, True):
-        dots = [(row.rung, places[row.rung][t.name], t) for row in rows for t in shown if t.name in places[row.rung]]
+        dots = [(row.rung, places[row.rung][t.name], t) for row in rows for t in trials if t.name in places[row.rung]]
         dots = [d for d in dots if _went_on(d[2], d[0], record.top_rung) == promoted]
         traces.append(_dots(record, dots, filled=promoted))
     most = max((len(place) for place in places.values()), default=1)

@@ -17,10 +17,10 @@ def read_record(folder: Path) -> StudyRecord:
     Raises:
         SessionError: there is no study in the folder.
     """
-    study, store, seen = read_folder(folder)
+    study, store, observation = read_folder(folder)
     try:
         ended = [at for at, reason, _ in store.events() if reason == "Finish"]
         checkpoints = str(StudyFiles(folder).checkpoints.resolve())
-        return collect(study, seen, store.samples, ended[-1] if ended else None, platform.node(), checkpoints)
+        return collect(study, observation, store.samples, ended[-1] if ended else None, platform.node(), checkpoints)
     finally:
         store.close()
