@@ -14,13 +14,12 @@ from frostline_trainer.contract import ModelSpec
 from frostline_trainer.data.shape import DataShape
 from frostline_trainer.errors import StudyFault
 from frostline_trainer.models.build import build_network
-from frostline_trainer.profile.simulate import without_weights
 for name in sys.argv[1:]:
     model = ModelSpec(family="CausalLM", pretrained=name)
     try:
         network = build_network(model, DataShape("Text", (16,), 64), 0)
         weights = sum(p.numel() for p in network.module().parameters())
-        print(without_weights(model).config["model_type"], weights)
+        print(network.module().config.model_type, weights)
     except StudyFault as fault:
         print("fault:", fault)
 """

@@ -45,6 +45,10 @@ class ModelSpec(Section):
             yield ("hidden",), "an MLP needs hidden, the widths of its hidden layers, such as [256, 256, 256]"
         if self.family == "Custom" and not self.entrypoint:
             yield ("entrypoint",), "a Custom model needs entrypoint, written package.module:function"
+        refused = _refused(self.config)
+        if refused is not None:
+            yield ("config",), refused
+            return
         for field, families in _MODEL_FIELDS.items():
             if self.family not in families and getattr(self, field) != ModelSpec.model_fields[field].get_default(
                 call_default_factory=True
@@ -65,3 +69,35 @@ _MODEL_FIELDS: dict[str, tuple[Family, ...]] = {
     "entrypoint": ("Custom",),
 }
 """Which families know a field."""
+
+MAX_CONFIG_DEPTH, MAX_CONFIG_ENTRIES, MAX_CONFIG_CHARACTERS = 8, 10_000, 100_000
+"""Bounds of `model.config`: levels of nesting, entries in all, characters of all names and texts."""
+_CODE_FIELDS = frozenset({"trust_remote_code", "auto_map", "code_revision", "custom_pipelines"})
+"""Fields by which transformers would load code that comes with a model."""
+
+
+def _refused(config: dict[str, Any]) -> str | None:
+    """Why `model.config` is refused as a whole; None where it is not. It recurses nowhere, however deep the input."""
+    level: list[Any] = [config]
+    entries = characters = 0
+    for _ in range(MAX_CONFIG_DEPTH):
+        inner: list[Any] = []
+        for value in level:
+            for key, part in value.items() if isinstance(value, dict) else ((None, part) for part in value):
+                entries += 1
+                characters += len(key) if isinstance(key, str) else 0
+                characters += len(part) if isinstance(part, str) else 0
+                if key in _CODE_FIELDS:
+                    return f"{key} would run code that comes with the model, which is not done; remove it"
+                if isinstance(key, str) and key.endswith("attn_implementation") and "/" in str(part):
+                    return f"{key}: {part} would run code from the hub, which is not done; use sdpa or eager"
+                if isinstance(part, dict | list):
+                    inner.append(part)
+        if entries > MAX_CONFIG_ENTRIES:
+            return f"has more than {MAX_CONFIG_ENTRIES} entries; put the weights' folder into pretrained instead"
+        if characters > MAX_CONFIG_CHARACTERS:
+            return f"has more than {MAX_CONFIG_CHARACTERS} characters; shorten it"
+        if not inner:
+            return None
+        level = inner
+    return f"is nested deeper than {MAX_CONFIG_DEPTH} levels; flatten it"

@@ -92,7 +92,7 @@ def tokenizer(data: DataSpec) -> tuple[Any, int]:
 
     folder = local_folder(data.tokenizer, "data.tokenizer")
     try:
-        loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise StudyFault(
             f"data.tokenizer: no tokenizer can be loaded from {data.tokenizer}; give `bytes` or a folder written by "

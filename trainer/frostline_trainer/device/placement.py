@@ -42,18 +42,17 @@ def observed(observer: Observer) -> Iterator[None]:
         _observer.reset(token)
 
 
-def to_device(item: Item, device: torch.device, dtype: torch.dtype | None = None) -> Item:
+def to_device(item: Item, device: torch.device) -> Item:
     """A module (in place) or a tensor (from pinned memory without waiting for the copy) on the device.
 
     Args:
         item: what to move; None is given back.
         device: where to.
-        dtype: what floating-point weights of a module become on the way.
     """
     if item is None:
         return item
     if isinstance(item, nn.Module):
-        placed(item.to(device, dtype))
+        placed(item.to(device))
         return item
     copy = item.to(device, non_blocking=True)
     placed(copy)

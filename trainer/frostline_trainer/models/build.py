@@ -10,7 +10,7 @@ from frostline_trainer.errors import StudyFault
 from frostline_trainer.models.cut import Network
 
 
-def build_network(model: ModelSpec, shape: DataShape, seed: int) -> Network:
+def build_network(model: ModelSpec, shape: DataShape, seed: int, *, weights: bool = True) -> Network:
     """The whole network with its initial weights, on the CPU (or under whatever mode or device is active).
 
     Every unit's initial weights depend on `seed` (or the pretrained weights) alone, because the network is always built
@@ -20,12 +20,14 @@ def build_network(model: ModelSpec, shape: DataShape, seed: int) -> Network:
         model: which network.
         shape: what the data feeds in and how many classes (or symbols) come out.
         seed: the study's seed.
+        weights: whether pretrained weights are read. Without them the network has the same units and sizes, which is
+            all that a profile asks for.
 
     Raises:
         StudyFault: the model cannot be built; the message names the field and the remedy.
     """
     try:
-        return _built(model, shape, seed)
+        return _built(model, shape, seed, weights)
     except (StudyFault, torch.OutOfMemoryError, MemoryError, OSError):
         raise
     except Exception as error:  # a library's own check of what a person wrote, of whatever kind
@@ -33,17 +35,17 @@ def build_network(model: ModelSpec, shape: DataShape, seed: int) -> Network:
         raise StudyFault(f"model: a {model.family} cannot be built so: {type(error).__name__}: {words}") from error
 
 
-def _built(model: ModelSpec, shape: DataShape, seed: int) -> Network:
+def _built(model: ModelSpec, shape: DataShape, seed: int, weights: bool) -> Network:
     if model.family == "CausalLM":
         from frostline_trainer.models.causal_lm import build_causal_lm
 
-        return build_causal_lm(model, shape, seed)
+        return build_causal_lm(model, shape, seed, weights=weights)
     if model.family == "Vision":
         from frostline_trainer.models.vision import build_vision
 
-        return build_vision(model, shape, seed)
+        return build_vision(model, shape, seed, weights=weights)
     if model.family == "MLP":
         from frostline_trainer.models.mlp import build_mlp
 
-        return build_mlp(model, shape, seed)
+        return build_mlp(model, shape, seed, weights=weights)
     raise StudyFault(f"model.family: {model.family} is not built in; use CausalLM, Vision or MLP")

@@ -1,8 +1,10 @@
-"""Hugging Face causal language models, whatever their architecture, cut between any two blocks.
+"""Hugging Face causal language models cut between two blocks.
 
 Nothing of an architecture is written down here. The model's *own* forward runs, with the blocks that are not ours
 swapped for pass-throughs that hand the hidden state on; masks, rotary embeddings, scalings and soft caps are therefore
-those of the model itself. Units, input to output: embeddings, every block, and final norm with head: L = blocks + 2.
+those of the model itself. Where blocks need more than the hidden state, a cut is not the model: each is therefore held
+against it before training, and refused. Units, input to output: embeddings, every block, and final norm with head, so
+L = blocks + 2.
 """
 
 from __future__ import annotations
@@ -20,58 +22,79 @@ from frostline_trainer.contract import ModelSpec
 from frostline_trainer.data.shape import DataShape
 from frostline_trainer.errors import StudyFault
 from frostline_trainer.hub import local_folder
-from frostline_trainer.models.cut import Network, Split, Suffix, freeze
+from frostline_trainer.models.cut import Network, Split, Suffix, freeze, run_prefix
 from frostline_trainer.seeds import derive
 
 
-def build_causal_lm(model: ModelSpec, shape: DataShape, seed: int) -> CausalLMNetwork:
-    """A Hugging Face model from a config (random weights from the seed) or from a local folder.
+def build_causal_lm(model: ModelSpec, shape: DataShape, seed: int, *, weights: bool = True) -> CausalLMNetwork:
+    """A Hugging Face model from a config (random weights from the seed) or from a folder.
 
     `vocab_size` and the longest sequence default to what the data needs.
 
     Raises:
-        StudyFault: unknown architecture, a field that its config rejects, a vocabulary or context too small for the
-            data, or a folder without weights.
+        StudyFault: unknown architecture, a field that its config rejects, an encoder, a vocabulary or context too small
+            for the data, or a folder without weights.
     """
     import transformers
 
     if shape.kind != "Text":
         raise StudyFault(f"data.kind: a CausalLM takes Text, not {shape.kind}; set data.kind: Text")
-    transformers.utils.logging.set_verbosity_error()
-    config = _config(model, shape)
+    transformers.utils.logging.disable_progress_bar()
+    config = _pretrained_config(model) if model.pretrained else _config(model, shape)
+    _check_decoder(config)
     _check_fits(config, shape)
     torch.manual_seed(derive(seed, "weights"))
     try:
-        if model.pretrained:
+        if model.pretrained and weights:
             built = transformers.AutoModelForCausalLM.from_pretrained(
                 local_folder(model.pretrained, "model.pretrained"),
                 config=config,
                 local_files_only=True,
+                trust_remote_code=False,
                 dtype=torch.float32,
             )
         else:
-            built = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            built = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     except (ValueError, OSError, TypeError, AttributeError, KeyError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise StudyFault(f"model.config: {type(config).__name__} cannot be built: {_short(error)}") from error
-    return CausalLMNetwork(built)
+    return CausalLMNetwork(built, verified=weights)
+
+
+def _pretrained_config(model: ModelSpec) -> Any:
+    """The config of a folder, read by transformers itself, with the manifest's fields in the place of the folder's."""
+    from transformers import AutoConfig
+
+    assert model.pretrained is not None
+    folder = local_folder(model.pretrained, "model.pretrained")
+    if not Path(folder).is_dir():
+        raise StudyFault(
+            f"model.pretrained: no folder {folder}; give one written by save_pretrained, or hf://owner/model"
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (ValueError, OSError, TypeError, KeyError, AttributeError) as error:
+        raise StudyFault(f"model.pretrained: {model.pretrained} has no usable config: {_short(error)}") from error
+    fields = dict(model.config)
+    kind = fields.pop("model_type", config.model_type)
+    if kind != config.model_type:
+        raise StudyFault(
+            f"model.config.model_type: {model.pretrained} is a {config.model_type}, not a {kind}; remove the field"
+        )
+    _check_fields(fields, config)
+    try:
+        config.update({**fields, "use_cache": False})
+    except Exception as error:
+        raise StudyFault(f"model.config: {kind} rejects these fields: {_short(error)}") from error
+    return config
 
 
 def _config(model: ModelSpec, shape: DataShape) -> Any:
+    """The config that the manifest's fields describe."""
     from transformers import AutoConfig
 
     fields = dict(model.config)
-    if model.pretrained:
-        folder = local_folder(model.pretrained, "model.pretrained")
-        if not Path(folder).is_dir():
-            raise StudyFault(
-                f"model.pretrained: no folder {folder}; give one written by save_pretrained, or hf://owner/model"
-            )
-        try:
-            return AutoConfig.from_pretrained(folder, local_files_only=True, use_cache=False, **fields)
-        except (ValueError, OSError, TypeError) as error:
-            raise StudyFault(f"model.pretrained: {model.pretrained} has no usable config: {_short(error)}") from error
     kind = fields.pop("model_type")
     fields.setdefault("vocab_size", shape.classes)
     try:
@@ -80,12 +103,7 @@ def _config(model: ModelSpec, shape: DataShape) -> Any:
         raise StudyFault(
             f"model.config.model_type: {kind!r} is no architecture of the installed transformers: {_short(error)}"
         ) from error
-    unknown = [name for name in fields if not hasattr(config, name) and name not in config.attribute_map]
-    if unknown:
-        raise StudyFault(
-            f"model.config: {', '.join(sorted(unknown))} unknown to {kind}; it knows "
-            f"{', '.join(sorted(n for n in vars(config) if not n.startswith('_')))[:500]}"
-        )
+    _check_fields(fields, config)
     positions = {"n_positions", "max_position_embeddings"} & {*vars(config), *config.attribute_map}
     if positions and not positions & set(fields):
         longest = getattr(config, "max_position_embeddings", 0) or 0
@@ -95,15 +113,48 @@ def _config(model: ModelSpec, shape: DataShape) -> Any:
         if token not in fields and isinstance(value, int) and value >= fields["vocab_size"]:
             fields[token] = None
     try:
-        return AutoConfig.for_model(kind, use_cache=False, **fields)
+        return AutoConfig.for_model(kind, **{**fields, "use_cache": False})
     except Exception as error:
         raise StudyFault(f"model.config: {kind} rejects these fields: {_short(error)}") from error
 
 
-def _check_fits(config: Any, shape: DataShape) -> None:
-    if config.vocab_size < shape.classes:
+def _check_fields(fields: dict[str, Any], config: Any) -> None:
+    """Fields that the architecture's config does not have, which transformers would take without a word."""
+    kind = type(config)
+    names = {
+        n
+        for n in [*vars(config), *config.attribute_map]
+        if not n.startswith("_") and not callable(getattr(kind, n, None))
+    }
+    unknown = sorted(set(fields) - names)
+    if unknown:
         raise StudyFault(
-            f"model.config.vocab_size: {config.vocab_size} is smaller than the tokenizer's {shape.classes} symbols; "
+            f"model.config: {', '.join(unknown)} unknown to {config.model_type}; it knows "
+            f"{', '.join(sorted(names))[:500]}"
+        )
+
+
+def _check_decoder(config: Any) -> None:
+    """Refuses an encoder, whose every position sees the tokens that it is to foretell.
+
+    Some decoders have `is_decoder: false` in their configs as well and do not look at it; they are no masked language
+    models. What a network does is checked by itself where its weights are there (`CausalLMNetwork`).
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    encoder = getattr(config, "is_decoder", None) is False and not config.is_encoder_decoder
+    if encoder and config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        raise StudyFault(
+            f"model.config.is_decoder: {config.model_type} is an encoder, which sees the tokens that it is to "
+            "foretell; set model.config.is_decoder: true, or take a decoder such as gpt2 or llama"
+        )
+
+
+def _check_fits(config: Any, shape: DataShape) -> None:
+    symbols = getattr(config.get_text_config(decoder=True), "vocab_size", None)
+    if isinstance(symbols, int) and symbols < shape.classes:
+        raise StudyFault(
+            f"model.config.vocab_size: {symbols} is smaller than the tokenizer's {shape.classes} symbols; "
             f"set it to {shape.classes} or more"
         )
     longest = getattr(config, "max_position_embeddings", None)
@@ -220,10 +271,26 @@ class CausalLMSuffix(Suffix):
             model.gradient_checkpointing_enable({"use_reentrant": False})
 
 
-class CausalLMNetwork(Network):
-    """A Hugging Face causal language model and where it can be cut."""
+PROBED_TOKENS = 8
+"""Length of the sequence on which a cut is held against the whole model."""
+AGREEMENT = 1e-5
+"""Largest difference of logits, as a share of the largest, that rounding may make: a right cut does the very same
+operations. Random weights are small, so what a wrong one leaves out may be small as well."""
 
-    def __init__(self, model: Any):
+
+class CausalLMNetwork(Network):
+    """A Hugging Face causal language model and where it can be cut.
+
+    Args:
+        model: with its weights.
+        verified: whether each cut is held against the whole model in a tiny forward pass. Not for tensors without
+            content, which compute nothing.
+
+    Raises:
+        StudyFault: no list of blocks, or a model that lets positions see the tokens that follow them.
+    """
+
+    def __init__(self, model: Any, *, verified: bool = False):
         self._model = model.eval()
         if hasattr(model, "warn_if_padding_and_no_attention_mask"):
             model.warn_if_padding_and_no_attention_mask = _no_warning
@@ -237,6 +304,7 @@ class CausalLMNetwork(Network):
         self._front = [(owner[id(m)], m) for m in before]
         self._width = int(model.get_input_embeddings().embedding_dim)
         self.unit_names = ("embeddings", *(f"block{i}" for i in range(len(self._blocks))), "head")
+        self._expected = self._logits() if verified else None
 
     def module(self) -> nn.Module:
         """The Hugging Face model; its output has `.logits`."""
@@ -292,6 +360,57 @@ class CausalLMNetwork(Network):
             flags = list(untied or [False] * copies)
             models = [copy.deepcopy(self._model) for _ in range(copies - 1)] + [self._model]
             return Split(None, [self._whole(model, flag) for model, flag in zip(models, flags, strict=True)])
+        if self._expected is None:
+            return self._cut(z, copies)
+        fault = self._disagreement(z)
+        if fault is not None:
+            right = [other for other in range(1, self.layers) if other != z and self._disagreement(other) is None]
+            raise StudyFault(
+                f"model.config.model_type: {self._model.config.model_type} cannot be cut at {z} trainable layers: "
+                f"{fault}; set fidelity.layers to {', '.join(map(str, [*right, self.layers]))}"
+            )
+        return self._cut(z, copies)
+
+    def _logits(self) -> Tensor:
+        """The whole model's answer to a short sequence, after a look at whether it is causal at all."""
+        ids = self._ids()
+        with torch.no_grad(), whole_sequences():
+            expected: Tensor = self._model(input_ids=ids, use_cache=False).logits
+            other = ids.clone()
+            other[:, -1] = (other[:, -1] + 1) % self._model.get_input_embeddings().num_embeddings
+            changed = self._model(input_ids=other, use_cache=False).logits
+        if not _close(changed[:, :-1], expected[:, :-1]):
+            raise StudyFault(
+                f"model.config: {self._model.config.model_type} lets positions see the tokens that follow them, which "
+                "it is to foretell; set model.config.is_decoder: true, or take a decoder such as gpt2 or llama"
+            )
+        return expected
+
+    def _ids(self) -> Tensor:
+        symbols = int(self._model.get_input_embeddings().num_embeddings)
+        return (torch.arange(PROBED_TOKENS, device=self._device()) * 7 + 3)[None] % symbols
+
+    def _disagreement(self, z: int) -> str | None:
+        """What is wrong with the cut at z; None where prefix and suffix together are the model."""
+        frozen = self.layers - z - 1
+        held = {id(p) for block in self._blocks[:frozen] for p in block.parameters()}
+        if any(id(p) in held for block in self._blocks[frozen:] for p in block.parameters()):
+            return "blocks before and behind the cut share their weights"
+        try:
+            split = self._cut(z, 1)
+            with torch.no_grad():
+                logits = split.suffixes[0].eval()(run_prefix(split.prefix, self._ids()))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - models fail in as many ways as there are models
+            return f"what is behind the cut does not run by itself ({type(error).__name__}: {_short(error)[:150]})"
+        assert self._expected is not None
+        if not _close(logits, self._expected):
+            return "what is behind the cut needs more than the hidden state at it, so its output is not the model's"
+        return None
+
+    def _cut(self, z: int, copies: int) -> Split:
+        """Prefix and suffixes below full depth."""
         frozen = self.layers - z - 1  # blocks in the prefix; the embeddings are in it too
         shared = {id(m): freeze(m) for _, m in self._front}
         self._untie(self._tail)
@@ -333,6 +452,10 @@ class CausalLMNetwork(Network):
 
     def _untie(self, tail: Sequence[tuple[str, nn.Module]]) -> None:
         _give_own_weights(tail, {id(p) for _, m in self._front for p in m.parameters()})
+
+
+def _close(one: Tensor, two: Tensor) -> bool:
+    return one.shape == two.shape and bool((one - two).abs().max() <= AGREEMENT * two.abs().max())
 
 
 class _Mimic(PassThrough):

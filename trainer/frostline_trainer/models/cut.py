@@ -118,6 +118,21 @@ def freeze(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
+def in_bf16(module: nn.Module | None) -> nn.Module | None:
+    """The module (in place) with its parameters in bf16; None is given back.
+
+    Buffers stay as they are: they are few, and some are exact for a reason. A rotary embedding's frequencies in bf16
+    are off by radians at the end of a long sequence. Batch norms stay in fp32 whole, as kernels want theirs alike.
+    """
+    if module is None:
+        return None
+    for part in module.modules():
+        if not isinstance(part, nn.modules.batchnorm._BatchNorm):
+            for parameter in part.parameters(recurse=False):
+                parameter.data = parameter.data.to(torch.bfloat16)
+    return module
+
+
 # --- networks that are a plain chain of units -------------------------------------------------------------------------
 
 

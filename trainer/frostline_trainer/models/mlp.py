@@ -15,7 +15,7 @@ from frostline_trainer.seeds import derive
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "silu": nn.SiLU}
 
 
-def build_mlp(model: ModelSpec, shape: DataShape, seed: int) -> ChainNetwork:
+def build_mlp(model: ModelSpec, shape: DataShape, seed: int, *, weights: bool = True) -> ChainNetwork:
     """Linear, activation, dropout (off unless `training.dropout` sets it) per hidden layer, then the output layer.
 
     Images are flattened in the first unit, so that an MLP may be tried on them too.
@@ -37,6 +37,6 @@ def build_mlp(model: ModelSpec, shape: DataShape, seed: int) -> ChainNetwork:
         width = hidden
     units.append(("output", nn.Linear(width, shape.classes)))
     network = ChainNetwork(units)
-    if model.pretrained:
+    if model.pretrained and weights:
         load_safetensors(network.module(), model.pretrained)
     return network

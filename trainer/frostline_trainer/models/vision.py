@@ -23,7 +23,7 @@ from frostline_trainer.models.weights import load_safetensors
 from frostline_trainer.seeds import derive
 
 
-def build_vision(model: ModelSpec, shape: DataShape, seed: int) -> ChainNetwork:
+def build_vision(model: ModelSpec, shape: DataShape, seed: int, *, weights: bool = True) -> ChainNetwork:
     """A torchvision builder's network for the data's classes.
 
     Raises:
@@ -41,7 +41,7 @@ def build_vision(model: ModelSpec, shape: DataShape, seed: int) -> ChainNetwork:
         built: nn.Module = builder(weights=None, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise StudyFault(f"model.config: torchvision's {model.name} rejects these arguments: {error}") from error
-    if model.pretrained:
+    if model.pretrained and weights:
         load_safetensors(built, model.pretrained)
     return ChainNetwork(cut(built, model.name))
 

@@ -15,7 +15,6 @@ from frostline_trainer.models.build import build_network
 from frostline_trainer.models.cut import run_prefix
 from frostline_trainer.profile.knots import at_every_z
 from frostline_trainer.profile.pretend import content_free
-from frostline_trainer.profile.simulate import without_weights
 from frostline_trainer.training.objective import objective_of
 
 VERSION = 1
@@ -34,13 +33,13 @@ def profile(spec: ProfileSpec) -> ModelProfile:
     """
     shape, notes = profiled_shape(spec)
     with content_free() as counter, sdpa_kernel(SDPBackend.MATH):
-        network = build_network(without_weights(spec.model), shape, 0)
+        network = build_network(spec.model, shape, 0, weights=False)
         layers = network.layers
         per = 2 * shape.tokens_per_sample
 
         def count(z: int) -> tuple[float, ...]:
             # At full depth a network built anew, since tied embeddings were untied below.
-            whole = build_network(without_weights(spec.model), shape, 0) if z == layers else network
+            whole = build_network(spec.model, shape, 0, weights=False) if z == layers else network
             split = whole.split(z)
             suffix = split.suffixes[0].train()
             x, y = blank(shape, 2)

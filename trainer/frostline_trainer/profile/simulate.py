@@ -9,22 +9,18 @@ what CUDA's kernels keep (`semantics`).
 from __future__ import annotations
 
 import contextlib
-import json
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from frostline_trainer.checkpoints.store import Store
-from frostline_trainer.contract import ModelSpec, ProfileSpec, RunSpec, TrialSpec
+from frostline_trainer.contract import ProfileSpec, RunSpec, TrialSpec
 from frostline_trainer.data.shape import DataShape
 from frostline_trainer.data.source import Pair, Source, blank
 from frostline_trainer.device.emulation import counting
 from frostline_trainer.device.placement import host_memory, placed
 from frostline_trainer.device.tracker import CUDA_GRANULE, MemoryTracker, rounded
-from frostline_trainer.errors import StudyFault
-from frostline_trainer.hub import local_folder
 from frostline_trainer.models.build import build_network
 from frostline_trainer.models.cut import Network
 from frostline_trainer.profile.eight_bit import build_for_simulation
@@ -88,7 +84,7 @@ def simulate(
     tracker = MemoryTracker(granule=granule, temporaries=kernel_temporaries if device == "cuda" else None)
     with content_free(), counting(tracker):
         with host_memory():
-            network = build_network(without_weights(spec.model), shape, 0)
+            network = build_network(spec.model, shape, 0, weights=False)
             source = ShapeSource(shape, batch)
         # The optimizers' defaults look at the parameters, so CUDA's ways begin before the pack is put together.
         with cuda_semantics() if device == "cuda" else contextlib.nullcontext():
@@ -137,36 +133,15 @@ def run_spec(spec: ProfileSpec, z: int, batch: int, trials: int) -> RunSpec:
         tokens=2**40,
         horizon=2**40,
         trials=[TrialSpec(name=f"trial-{i}", training=training) for i in range(trials)],
-        model=without_weights(spec.model),
+        model=spec.model,
         data=spec.data,
         checkpoint="",
     )
 
 
-def without_weights(model: ModelSpec) -> ModelSpec:
-    """The same network from its config alone: a pretrained folder's weights are not read."""
-    if model.pretrained is None:
-        return model
-    config = dict(model.config)
-    if model.family == "CausalLM" and "model_type" not in config:
-        folder = local_folder(model.pretrained, "model.pretrained")
-        try:
-            described = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise StudyFault(
-                f"model.pretrained: no model in {model.pretrained} ({error}); give a folder written by "
-                "save_pretrained, or hf://owner/model"
-            ) from error
-        config = {k: v for k, v in described.items() if k not in _NOT_CONFIG} | config
-    return model.model_copy(update={"pretrained": None, "config": config})
-
-
-_NOT_CONFIG = {"architectures", "transformers_version", "torch_dtype", "dtype", "_name_or_path"}
-
-
 def layers_of(spec: ProfileSpec, shape: DataShape) -> tuple[int, bool]:
     """L, and whether the network has convolutions."""
     with content_free(), counting(MemoryTracker(record=False)), host_memory():
-        network = build_network(without_weights(spec.model), shape, 0)
+        network = build_network(spec.model, shape, 0, weights=False)
         convolutional = any(isinstance(m, nn.modules.conv._ConvNd) for m in network.module().modules())
         return network.layers, convolutional

@@ -18,7 +18,7 @@ from frostline_trainer.data.source import Source
 from frostline_trainer.device.placement import host_memory, placed, to_device
 from frostline_trainer.errors import StudyFault
 from frostline_trainer.models.build import build_network
-from frostline_trainer.models.cut import Network
+from frostline_trainer.models.cut import Network, in_bf16
 from frostline_trainer.models.weights import estimate_statistics, has_batch_norm
 from frostline_trainer.training.batches import Batches
 from frostline_trainer.training.member import Member
@@ -125,8 +125,7 @@ def assemble(
     layers = network.layers
     with contextlib.nullcontext() if estimating else host_memory():
         split = network.split(spec.layers, len(spec.trials), untied=untied)
-        half = training.prefix_precision == "bf16"
-        prefix = to_device(split.prefix, device, torch.bfloat16 if half else None)
+        prefix = to_device(in_bf16(split.prefix) if training.prefix_precision == "bf16" else split.prefix, device)
     members = []
     for trial, suffix, apart in zip(spec.trials, split.suffixes, untied, strict=True):
         to_device(suffix, device)

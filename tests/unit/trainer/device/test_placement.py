@@ -56,9 +56,3 @@ def test_without_an_observer_and_in_other_threads_things_are_moved_and_nobody_is
         thread.start()
         thread.join()
     assert recorder.told == []
-
-
-def test_weights_change_their_type_on_the_way_and_whole_numbers_do_not() -> None:
-    net = to_device(nn.BatchNorm1d(3), CPU, torch.bfloat16)
-    assert net.weight.dtype is torch.bfloat16 and net.num_batches_tracked is not None
-    assert net.num_batches_tracked.dtype is torch.int64

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from frostline_trainer.contract import ModelSpec
+from frostline_trainer.checkpoints.store import Store
+from frostline_trainer.contract import ModelSpec, ProfileSpec
 from frostline_trainer.data.shape import DataShape
 from frostline_trainer.errors import StudyFault
 from frostline_trainer.models.build import build_network
+from frostline_trainer.models.causal_lm import CausalLMNetwork
 from frostline_trainer.models.cut import run_prefix
+from frostline_trainer.profile.simulate import ShapeSource, run_spec, simulate
+from frostline_trainer.training.loop import train_step
+from frostline_trainer.training.pack import assemble
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 GATED = {**SMALL, "intermediate_size": 32, "num_key_value_heads": 1}
@@ -167,3 +174,101 @@ def test_pretrained_weights_come_from_a_local_folder(tmp_path: Any) -> None:
         assert torch.equal(loaded.module()(input_ids=IDS).logits, original(input_ids=IDS).logits)
     with pytest.raises(StudyFault, match="no folder /nowhere"):
         build_network(ModelSpec(family="CausalLM", pretrained="/nowhere"), SHAPE, 0)
+
+
+def test_an_encoder_is_refused_with_the_remedy_and_its_decoder_is_taken() -> None:
+    bert = {"model_type": "bert", **SMALL, "intermediate_size": 32}
+    with pytest.raises(StudyFault, match=r"bert is an encoder.*is_decoder: true"):
+        build_network(ModelSpec(family="CausalLM", config=bert), SHAPE, 0)
+    with pytest.raises(StudyFault, match="bert is an encoder"):  # before anything is on a GPU, too
+        build_network(ModelSpec(family="CausalLM", config=bert), SHAPE, 0, weights=False)
+    assert build_network(ModelSpec(family="CausalLM", config={**bert, "is_decoder": True}), SHAPE, 0).layers == 4
+
+
+def test_a_network_whose_positions_see_what_follows_is_refused_by_what_it_computes() -> None:
+    network = build("llama").module()
+    forward = network.forward
+
+    def both_ways(input_ids: torch.Tensor, **kwargs: Any) -> Any:
+        answer = forward(input_ids=input_ids, **kwargs)
+        answer.logits = answer.logits + answer.logits.mean(1, keepdim=True)
+        return answer
+
+    network.forward = both_ways
+    with pytest.raises(StudyFault, match="see the tokens that follow"):
+        CausalLMNetwork(network, verified=True)
+
+
+HYBRID = {
+    "model_type": "zamba2", **SMALL, "num_hidden_layers": 4, "num_key_value_heads": 2, "intermediate_size": 32,
+    "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"], "hybrid_layer_ids": [1, 3], "mamba_ngroups": 1,
+    "n_mamba_heads": 2, "mamba_d_state": 4, "num_mem_blocks": 1,
+}  # fmt: skip
+"""Blocks share weights, and look back at the embeddings."""
+
+
+@pytest.mark.parametrize(("z", "reason"), [(2, "share their weights"), (4, "needs more than the hidden state")])
+def test_a_cut_that_is_not_the_model_is_refused_and_those_that_are_are_named(z: int, reason: str) -> None:
+    with pytest.raises(StudyFault, match=rf"zamba2 cannot be cut at {z} .*{reason}.* set fidelity.layers to 1, 6"):
+        build_network(ModelSpec(family="CausalLM", config=HYBRID), SHAPE, 0).split(z)
+
+
+def test_a_cut_that_was_held_against_the_model_is_the_model() -> None:
+    network = build_network(ModelSpec(family="CausalLM", config=HYBRID), SHAPE, 0)
+    with torch.no_grad():
+        expected = network.module()(input_ids=IDS, use_cache=False).logits
+        split = network.split(1)
+        assert torch.equal(split.suffixes[0].eval()(run_prefix(split.prefix, IDS)), expected)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "llama", "qwen2", "opt", "mistral", "phi", "bloom"])
+def test_a_folder_saved_by_transformers_is_profiled_and_trained(kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    original = build(kind).module()
+    original.save_pretrained(folder)
+    model = {"family": "CausalLM", "pretrained": str(folder), "config": {"use_cache": True}}
+    data = {"kind": "Text", "builtin": "python-docs", "validationLimit": 16}
+    training = {"batchSize": 2, "sequenceLength": 8}
+    document = {"model": model, "data": data, "training": training}
+    spec = ProfileSpec.model_validate_json(json.dumps(document))
+    costs = [z for z in range(1, 5) if simulate(spec, SHAPE, z=z, batch=2, device="cpu").trace.peak() > 0]
+    assert costs == [1, 2, 3, 4]
+    network = build_network(spec.model, SHAPE, 1)
+    with torch.no_grad():
+        assert torch.equal(
+            network.module()(input_ids=IDS, use_cache=False).logits, original(input_ids=IDS, use_cache=False).logits
+        )
+    pack = assemble(run_spec(spec, 2, 2, 1), torch.device("cpu"), Store(""), ShapeSource(SHAPE, 2), network)
+    before = [p.detach().clone() for p in pack.members[0].suffix.trainable().values()]
+    train_step(pack, 0, pack.members)
+    pack.batches.close()
+    after = pack.members[0].suffix.trainable().values()
+    assert any(not torch.equal(one, two) for one, two in zip(before, after, strict=True))
+
+
+def test_fields_of_the_manifest_are_held_against_the_folders_config(tmp_path: Path) -> None:
+    build("gpt2").module().save_pretrained(tmp_path)
+
+    def built(**config: Any) -> Any:
+        return build_network(ModelSpec(family="CausalLM", pretrained=str(tmp_path), config=config), SHAPE, 0)
+
+    assert built(resid_pdrop=0.5, model_type="gpt2").module().config.resid_pdrop == 0.5
+    for wrong, words in (
+        ({"n_layers": 2}, "n_layers unknown to gpt2"),
+        ({"model_type": "llama"}, "is a gpt2, not a llama"),
+        ({"to_dict": 1}, "to_dict unknown"),
+        ({"subfolder": "x"}, "subfolder unknown"),
+    ):
+        with pytest.raises(StudyFault, match=words):
+            built(**wrong)
+
+
+def test_code_that_comes_with_a_model_is_never_run(tmp_path: Path) -> None:
+    (tmp_path / "evil.py").write_text("raise SystemExit('it ran')\n")
+    description = {
+        "model_type": "evil",
+        "auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(description))
+    with pytest.raises(StudyFault, match="no usable config"):
+        build_network(ModelSpec(family="CausalLM", pretrained=str(tmp_path)), SHAPE, 0)
