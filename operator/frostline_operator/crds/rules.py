@@ -147,6 +147,13 @@ _RULES: dict[str, list[Rule]] = {
             "self.scale != 'Log' || !has(self.step)", "step goes with scale Linear only; remove one of the two", "step"
         ),
     ],
+    "TrainingSpec": [
+        _rule(
+            "!has(self.depthFactors) || self.depthTransfer != 'Auto'",
+            "depthFactors stand instead of depthTransfer: Auto; keep one of the two",
+            "depthFactors",
+        ),
+    ],
     "SearchSpec": [
         _rule(
             "self.sampler != 'Model' || self.algorithm == 'ASHA'",

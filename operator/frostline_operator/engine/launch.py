@@ -24,7 +24,7 @@ from frostline_operator.engine.schedule import goes_on, resumes
 from frostline_operator.engine.state import Observation, StudyState, Trial
 from frostline_trainer.contract import MAX_TRIALS_PER_RUN
 
-_SUFFIX_ONLY = ("optimizer", "schedule", "gradient_clipping", "label_smoothing", "dropout")
+_SUFFIX_ONLY = ("optimizer", "schedule", "gradient_clipping", "label_smoothing", "dropout", "depth_transfer")
 """Training fields that concern the trainable part only, so that trials may share a run whatever these are."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from frostline_operator.api.bindings import bind
 from frostline_operator.api.quantity import parse_bytes, parse_duration
 from frostline_operator.api.study import HPOStudySpec
+from frostline_operator.engine import depth_transfer
 from frostline_operator.engine.plan import Plan
 from frostline_operator.engine.state import Run, StudyState
 from frostline_trainer.contract import CheckpointRef, RunSpec, TrialSpec
@@ -39,7 +40,7 @@ def run_spec(
         layers=run.layers,
         tokens=run.tokens,
         horizon=run.tokens if restart else plan.rungs[-1].tokens,
-        trials=[_trial(spec, state, run, index) for index in run.trials],
+        trials=[_trial(spec, plan, state, run, index) for index in run.trials],
         model=first.model,
         data=first.data,
         metric=spec.objective.metric,
@@ -55,12 +56,14 @@ def run_spec(
     )
 
 
-def _trial(spec: HPOStudySpec, state: StudyState, run: Run, index: int) -> TrialSpec:
+def _trial(spec: HPOStudySpec, plan: Plan, state: StudyState, run: Run, index: int) -> TrialSpec:
+    """A trial's part: its hyperparameters as they were drawn, and its training as it is at this rung's depth."""
     trial = state.trials[index]
+    training = bind(spec, trial.assignment).training
     return TrialSpec(
         name=trial.name,
         hyperparameters=trial.assignment,
-        training=bind(spec, trial.assignment).training,
+        training=depth_transfer.transferred(training, run.rung, run.layers, plan.layers),
         parent=_parent(trial.checkpoint, run),
     )
 

@@ -267,7 +267,7 @@ WRONG: list[tuple[str, str, str, list[str]]] = [
         "bind: training.optimizer.name",
         "bind: training.zzz",
         [
-            ":13: spec.parameters[opt].bind: there is no field training.zzz; training has batchSize, accumulation, sequenceLength, optimizer, schedule, precision, prefixPrecision, gradientClipping, labelSmoothing, dropout and activationCheckpointing"
+            ":13: spec.parameters[opt].bind: there is no field training.zzz; training has batchSize, accumulation, sequenceLength, optimizer, schedule, precision, prefixPrecision, gradientClipping, labelSmoothing, dropout, activationCheckpointing, depthTransfer and depthFactors"
         ],
     ),
     (
@@ -576,6 +576,12 @@ WRONG: list[tuple[str, str, str, list[str]]] = [
         "{trials: 16}",
         "{trials: 16, sampler: Grid}",
         [":14: spec.search.trials: the grid has 10 configurations only; set trials: 10 or less"],
+    ),
+    (
+        "two rules for the rate at fewer layers",
+        "    batchSize: 4",
+        "    batchSize: 4\n    depthTransfer: Auto\n    depthFactors: [8, 2]",
+        [":24: spec.training.depthFactors: depthFactors stand instead of depthTransfer: Auto; keep one of the two"],
     ),
     (
         "a sampler that learns, and nothing to learn from",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from frostline_trainer.contract.base import Section
+from frostline_trainer.contract.base import FieldPath, Section
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -68,3 +69,17 @@ class TrainingSpec(Section):
     """Sets the dropout of the trainable part; unset keeps the model's own. The frozen prefix never drops."""
     activation_checkpointing: bool = False
     """Recompute the trainable blocks' activations in the backward pass: less memory, about a third more compute."""
+    depth_transfer: Literal["None", "Auto"] = "None"
+    """Auto multiplies the learning rate by L / z at a rung that trains z of L layers, for all optimizers but SGD: few
+    layers want a larger rate. The operator does it; what a run is given is the rate in force."""
+    depth_factors: Annotated[list[Annotated[float, Field(gt=0, le=1e3)]], Field(min_length=1, max_length=32)] | None = (
+        None
+    )
+    """Instead of L / z, what the rate is multiplied by at each rung, lowest first; 1 for rungs beyond the list, and
+    wherever all layers are trained."""
+
+    def problems(self) -> Iterator[tuple[FieldPath, str]]:
+        """Two rules for one thing."""
+        if self.depth_transfer == "Auto" and self.depth_factors is not None:
+            text = "depthFactors stand instead of depthTransfer: Auto; keep one of the two"
+            yield ("depthFactors",), text
