@@ -7,12 +7,14 @@ import json
 import math
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from frostline_operator.engine.budget import charged
 from frostline_operator.engine.reconcile import Sample
-from frostline_operator.engine.state import RunState, StudyState
+from frostline_operator.engine.state import Amounts, RunState, StudyState
 from frostline_operator.kubernetes import journal as journal_module
 from frostline_operator.kubernetes.client.api import Api, ApiError
 from frostline_operator.kubernetes.journal import Journal, JournalError, StaleError, changes, condensed, records_of
@@ -244,6 +246,19 @@ def test_a_chunk_without_a_format_is_of_the_first_and_one_of_a_newer_release_is_
     api.patch(journal_module.CONFIG_MAPS, "space", chunk(0), {"metadata": {"labels": {label: "2"}}})
     with pytest.raises(JournalError, match="has format 2, this operator reads 1; run the release that wrote it"):
         make(api).load()
+
+
+def test_a_journal_of_an_earlier_release_is_read_as_it_was_written() -> None:
+    api = FakeApi()
+    folder = Path(__file__).parent / "journals"
+    for item in json.loads((folder / "format-1-without-label.json").read_text()):
+        api.put(journal_module.CONFIG_MAPS, item)
+    state = make(api).load()
+    assert (len(state.trials), len(state.runs), state.disagreements) == (20, 60, 41)
+    assert state.finished is not None and state.finished.best == 19
+    best = state.trials[19]
+    assert (best.results[-1].value, best.results[-1].source) == (0.2439493811122351, "Prometheus")
+    assert charged(state) == Amounts(tokens=14400, gpu_seconds=1816.2471199054603, cost=0.0)
 
 
 def test_what_a_newer_release_has_written_besides_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 
 from frostline_operator.engine.state import Amounts, Run, RunState
-from frostline_operator.kubernetes.objects.views import address, given_up, has_ended, trimmed, trouble, view
+from frostline_operator.kubernetes.objects.views import (
+    address,
+    given_up,
+    has_ended,
+    read_result,
+    trimmed,
+    trouble,
+    view,
+)
 from frostline_trainer.contract import ExitCode, RunResult, TrialResult
 
 NOW = 1_800_000_100.0
@@ -203,3 +211,10 @@ def test_a_pod_that_was_to_end_long_ago_is_given_up_where_nodes_cannot_be_read()
 def test_unreadable_nodes_are_no_trouble() -> None:
     assert trouble(job(), [pod("Running", RUNNING)], NOW, {}) is not None
     assert trouble(job(), [pod("Running", RUNNING)], NOW, None) is None
+
+
+def test_a_message_that_no_kubelet_keeps_is_no_record() -> None:
+    text = RESULT.model_dump_json(by_alias=True)
+    assert read_result(text) == RESULT
+    assert read_result(text + " " * 20_000) is None
+    assert read_result("[" * 10_000) is None
