@@ -2,7 +2,8 @@
 
 Kubernetes has no transactions over several objects, so the truth is in one place and everything else (HPOTrials, the
 study's status) shows it. Each tick that changes anything adds one record, by one write, all or nothing: the new values
-of the trials and runs that changed. The state is what the records come to, read from first to last.
+of the trials and runs that changed. The state is what the records come to, read from first to last. More than an object
+holds is written in parts, each of which leaves a state to go on from (`parts`).
 
 A chunk that is full is squeezed: of each trial and run only the last value stays, compressed. So size grows with the
 number of trials and runs alone, about 100 bytes each, and etcd's limit for an object is never near.
@@ -19,6 +20,7 @@ import dataclasses
 import gzip
 import json
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -154,7 +156,7 @@ class Journal:
             self._facts[name] = value
 
     def save(self, state: StudyState, curves: dict[str, Curves] | None = None) -> None:
-        """Write what changed since the last call, in one record.
+        """Write what changed since the last call: in one record, or in several where it is too much for one object.
 
         Args:
             state: of the study.
@@ -170,8 +172,11 @@ class Journal:
                 document.update(self._unknown.get((kind, document[key]), {}))
         if record and curves:
             record["curves"] = curves
+        for part in parts(record):
+            self._append(part)
+            for document in part.get("trials", ()):
+                self._saved.trials[document["index"]] = state.trials[document["index"]]
         if record:
-            self._append(record)
             self._saved = state.copy()
 
     def _append(self, record: Record) -> None:
@@ -270,6 +275,27 @@ def changes(before: StudyState, after: StudyState) -> Record:
     if after.disagreements != before.disagreements:
         record["disagreements"] = after.disagreements
     return record
+
+
+def parts(record: Record) -> Iterator[Record]:
+    """A record in parts that an object of the API server holds; nothing of an empty one.
+
+    Only trials come by the thousand. What they have become goes before all that follows from it (runs, the study's
+    end), so that a writer who dies between two parts leaves a state that the engine goes on from: a trial without its
+    run is started, a result whose run is still open is booked with the run's end, which changes nothing any more.
+    """
+    part: list[Any] = []
+    size = 0
+    for document in record.get("trials", ()):
+        length = len(json.dumps(document, separators=(",", ":")))
+        if part and size + length > CHUNK_BYTES:
+            yield {"trials": part}
+            part, size = [], 0
+        part.append(document)
+        size += length + 1
+    rest = {**record, "trials": part} if part else record
+    if rest:
+        yield rest
 
 
 def condensed(records: list[Record]) -> list[Record]:

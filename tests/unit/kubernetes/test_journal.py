@@ -299,6 +299,74 @@ def test_somebody_elses_configmap_with_the_journals_labels_is_no_part_of_it() ->
     assert journal.fact("profile") == 1
 
 
+def many(count: int) -> StudyState:
+    """A study that begins with all of its trials at once."""
+    world = World(study())
+    world.tick()
+    first = world.state.trials[0]
+    trials = {i: replace(first, index=i, name=f"s-{i:06d}") for i in range(count)}
+    return replace(world.state, trials=trials)
+
+
+def limited(api: FakeApi) -> None:
+    """As the API server does, refuse ConfigMaps of more than a MiB."""
+    store = api._store
+
+    def refuse(key: Any, item: dict[str, Any]) -> Any:
+        if sum(map(len, (item.get("data") or {}).values())) > 2**20:
+            raise ApiError(422, "Invalid", "Too long: may not be more than 1048576 bytes")
+        return store(key, item)
+
+    api._store = refuse  # type: ignore[method-assign]
+
+
+def test_a_study_that_begins_with_ever_so_many_trials_is_written_in_parts() -> None:
+    api = FakeApi()
+    limited(api)
+    state = many(12_000)
+    make(api).save(state)
+    assert same(make(api).load(), state)
+
+
+def ended(world: World) -> dict[tuple[int, int], float | None]:
+    """What came of a study that is driven to its end: values by trial and rung."""
+    while world.state.finished is None or world.state.active_runs:
+        world.tick()
+        if world.state.active_runs:
+            world.end_one()
+    return {(t.index, result.rung): result.value for t in world.state.trials.values() for result in t.results}
+
+
+@pytest.mark.parametrize("written_parts", [1, 2, 3])
+def test_a_writer_who_dies_between_two_parts_leaves_a_state_that_ends_as_if_nothing_had_happened(
+    written_parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "CHUNK_BYTES", 1000)
+    spec = study(search={"algorithm": "SuccessiveHalving", "trials": 60, "parallelism": 4})
+    world, api = World(spec), FakeApi()
+    world.tick()
+    journal = make(api)
+
+    def die(verb: str, resource: Any, body: dict[str, Any]) -> None:
+        if sum(1 for done, _, _ in api.writes if done == "create") > written_parts:
+            raise ApiError(0, "Unreachable", "the API server does not answer")
+
+    api.refuse = die
+    with pytest.raises(ApiError):
+        journal.save(world.state)
+    api.refuse = lambda verb, resource, body: None
+
+    left = make(api).load()
+    assert 0 < len(left.trials) < 60 and left.runs == {}
+    restarted = World(spec)
+    restarted.state = left
+    assert ended(restarted) == ended(World(spec))
+
+    # The writer himself, once the API server is back, writes what is missing
+    journal.save(world.state)
+    assert same(make(api).load(), world.state)
+
+
 def test_changes_are_told_by_identity() -> None:
     state, _ = drive(4, FakeApi())
     after = state.copy()
