@@ -259,6 +259,11 @@ class Journal:
             self._unknown[(kind, key)] = unknown
 
 
+def has_begun(body: Manifest) -> bool:
+    """Whether a study's status tells of trials, so that there must be a journal of them."""
+    return bool(((body.get("status") or {}).get("trials") or {}).get("total"))
+
+
 def changes(before: StudyState, after: StudyState) -> Record:
     """The record of what changed; empty where nothing did. Entries are immutable, so identity tells."""
     record: Record = {}

@@ -21,7 +21,7 @@ from frostline_operator.kubernetes.client.api import STUDIES, Api, ApiError, Man
 from frostline_operator.kubernetes.cluster import KubernetesCluster, WriteBudget
 from frostline_operator.kubernetes.fleet import Fleet
 from frostline_operator.kubernetes.health import Health
-from frostline_operator.kubernetes.journal import Journal
+from frostline_operator.kubernetes.journal import Journal, has_begun
 from frostline_operator.kubernetes.objects.jobs import StudyRef
 from frostline_operator.kubernetes.profiler import Profiler
 from frostline_operator.kubernetes.reconciler import Collaborators, Requeue, StudyController
@@ -247,7 +247,7 @@ class Operator:
         """A study's controller with all that it works with."""
         metadata, api, settings = body["metadata"], self.api, self._settings
         study = StudyRef(metadata["namespace"], metadata["name"], metadata["uid"], dict(metadata.get("labels") or {}))
-        recorder, journal, writes = Recorder(api, study), Journal(api, study), WriteBudget()
+        recorder, journal, writes = Recorder(api, study), Journal(api, study, has_begun(body)), WriteBudget()
         prometheus = settings.prometheus
         score_settings = ScoreSettings(
             prometheus.interval_seconds,

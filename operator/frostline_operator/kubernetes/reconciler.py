@@ -21,7 +21,7 @@ from frostline_operator.kubernetes.cleanup import Sweeper, template_of
 from frostline_operator.kubernetes.client.api import Manifest
 from frostline_operator.kubernetes.cluster import KubernetesCluster, WriteBudget
 from frostline_operator.kubernetes.fleet import Fleet
-from frostline_operator.kubernetes.journal import Journal, StaleError
+from frostline_operator.kubernetes.journal import Journal, JournalError, StaleError
 from frostline_operator.kubernetes.objects import names
 from frostline_operator.kubernetes.objects.classes import DeviceClass
 from frostline_operator.kubernetes.objects.jobs import StudyRef
@@ -159,18 +159,27 @@ class StudyController:
         """Whether nothing is left of its checkpoints, or they are to stay."""
         if self._settings.cleanup_seconds == 0 or _keeps(body, names.KEEP_CHECKPOINTS):
             return True
-        if not (self._loop.state if self._loop is not None else self._with.store.load()).runs:
-            return True
+        try:
+            if not (self._loop.state if self._loop is not None else self._with.store.load()).runs:
+                return True
+        except JournalError as error:
+            log.warning("%s; it is deleted with all of its checkpoints", error)
         return self._with.sweeper.remove_all(template_of(body), self._clock())
 
     # --- one round ---
 
     def _round(self, body: Manifest) -> Requeue:
         draft = self._with.status.draft(int(body["metadata"].get("generation", 0)), self._clock())
-        if not self._loaded:
-            self._with.store.load()
-            self._loaded = True
-        requeue = self._round_of(body, draft)
+        try:
+            if not self._loaded:
+                self._with.store.load()
+                self._loaded = True
+            requeue = self._round_of(body, draft)
+        except JournalError as error:
+            # Runs under way end by themselves; nothing is begun anew that may have been paid for already
+            self._forget()
+            draft.lose_journal(str(error))
+            requeue = Requeue(_IDLE_SECONDS, "a part of its journal is missing or cannot be read")
         self._with.status.publish(draft)
         return requeue
 

@@ -10,7 +10,7 @@ from frostline_operator.kubernetes.cleanup import Sweeper
 from frostline_operator.kubernetes.client.api import CONFIG_MAPS, JOBS, PODS, RECORDED_EVENTS, STUDIES, Api, Manifest
 from frostline_operator.kubernetes.cluster import KubernetesCluster, WriteBudget
 from frostline_operator.kubernetes.fleet import Fleet
-from frostline_operator.kubernetes.journal import Journal
+from frostline_operator.kubernetes.journal import Journal, has_begun
 from frostline_operator.kubernetes.objects import names
 from frostline_operator.kubernetes.objects.jobs import StudyRef
 from frostline_operator.kubernetes.profiler import Profiler
@@ -58,7 +58,7 @@ class Operated:
     def restarted(self) -> StudyController:
         """A controller that knows nothing but what the API server has."""
         api = cast(Api, self.api)
-        recorder, journal, writes = Recorder(api, STUDY), Journal(api, STUDY), WriteBudget()
+        recorder, journal, writes = Recorder(api, STUDY), Journal(api, STUDY, has_begun(self.body)), WriteBudget()
         scored = ScoredStudy(STUDY.name, STUDY.namespace, STUDY.uid)
         scores = Scores(scored, Scraper(lambda uid: None), None, ScoreSettings(5.0, 0.0, 1.0, TargetLabels()))
         sweeper = Sweeper(api, self.caches, STUDY, self.settings, recorder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from frostline_operator.kubernetes.client.api import CONFIG_MAPS, JOBS, PODS, ApiError, Manifest
 from tests.unit.kubernetes.fakes import eventually
 from tests.unit.kubernetes.studies import STUDY, Operated
+
+FORMAT_LABEL = "hpo.frostline.dev/study-journal-format"
 
 
 @pytest.fixture
@@ -176,3 +179,39 @@ def test_a_profile_that_came_before_the_study_was_changed_is_not_used_for_it(stu
 def refuse_a_start(verb: str, plural: str, body: Manifest) -> None:
     if plural == "configmaps" and "startedAt" in str(body):
         raise ApiError(503, "ServiceUnavailable", "the operator is about to end")
+
+
+def test_a_study_whose_journal_is_lost_says_so_starts_nothing_anew_and_goes_on_once_it_is_back(study: Operated) -> None:
+    study.profile()
+    [chunk] = study.config_maps("s-01234567-journal")
+    jobs = len(study.jobs())
+    study.api.delete(CONFIG_MAPS, "space", chunk["metadata"]["name"])
+    study.restarted()
+    assert study.reconcile().after == 30.0
+    said = study.condition("Progressing")
+    assert (said["status"], said["reason"]) == ("False", "JournalUnreadable")
+    assert "all of its ConfigMaps are missing" in said["message"] and "restore it" in study.status["message"]
+    assert len(study.jobs()) == jobs
+    study.api.put(CONFIG_MAPS, chunk)
+    study.reconcile()
+    assert study.condition("Progressing")["status"] == "True" and len(study.jobs()) == jobs
+
+
+@pytest.mark.parametrize("damage", [{"data": {"000000": "{"}}, {"metadata": {"labels": {FORMAT_LABEL: "99"}}}])
+def test_a_journal_that_cannot_be_read_holds_up_no_deletion(study: Operated, damage: Manifest) -> None:
+    study.profile()
+    [chunk] = study.config_maps("s-01234567-journal")
+    study.api.patch(CONFIG_MAPS, "space", chunk["metadata"]["name"], damage)
+    study.restarted()
+    study.reconcile()
+    assert study.condition("Progressing")["reason"] == "JournalUnreadable"
+    left = []
+    for _ in range(50):
+        left.append(study.controller.delete(study.body))
+        if left[-1] == 0:
+            break
+        for job in study.jobs("cleanup"):
+            done = {"conditions": [{"type": "Complete", "status": "True"}]}
+            study.api.patch(JOBS, "space", job["metadata"]["name"], {"status": done})
+        time.sleep(0.01)
+    assert left[-1] == 0 and study.jobs() == [] and study.jobs("cleanup") == []

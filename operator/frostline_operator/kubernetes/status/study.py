@@ -86,6 +86,11 @@ class Draft:
         self.clear("Progressing", "Invalid", "the study is not accepted")
         self.fields = {"phase": "Invalid", "reason": "Invalid", "message": problem}
 
+    def lose_journal(self, problem: str) -> None:
+        """What is known of the study is not whole, so that it cannot go on."""
+        self.say("Progressing", False, "JournalUnreadable", problem)
+        self.fields = {"phase": self.current.get("phase", "Pending"), "message": problem}
+
     def profile(self, message: str) -> None:
         """The model is profiled."""
         self.say("Profiled", True, "Computed", message)
