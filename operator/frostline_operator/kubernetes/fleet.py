@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +27,10 @@ from frostline_operator.kubernetes.settings import OperatorSettings
 Manifest = dict[str, Any]
 
 
+_OFFER_SECONDS = 15.0
+"""An offer that no round has answered by then has lapsed."""
+
+
 @dataclass
 class _Study:
     """What a study holds, and whether it would take more."""
@@ -33,6 +39,7 @@ class _Study:
     held: Counter[str] = field(default_factory=Counter)
     offered: Counter[str] = field(default_factory=Counter)
     """Told to the study and not taken yet: nobody else is told meanwhile."""
+    offered_at: float = -math.inf
     wanted: int = 0
     """Runs that it would start besides, had it the devices."""
     order: int = 0
@@ -58,12 +65,19 @@ class Fleet:
         api: to watch nodes and the pods of others.
         settings: of the operator.
         owns: whether a pod is of a study of this operator; what such pods hold is told by the studies' states.
+        clock: in seconds, one that never jumps.
     """
 
-    def __init__(self, api: Api, settings: OperatorSettings, owns: Callable[[Manifest], bool]) -> None:
+    def __init__(
+        self,
+        api: Api,
+        settings: OperatorSettings,
+        owns: Callable[[Manifest], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._api = api
         self._settings = settings
-        self._owns = owns
+        self._owns, self._clock = owns, clock
         self._nodes = Informer(api, NODES, trim=_trimmed_node)
         self._users = Informer(
             api,
@@ -181,12 +195,12 @@ class Fleet:
         with self._lock:
             me = self._me(uid, spec)
             me.held = _held(state)
-            me.offered = Counter()
+            me.offered, me.offered_at = Counter(), self._clock()
             me.wanted = max(0, spec.search.parallelism - len(state.active_runs))
             offered = []
             for made in classes.values():
                 used = _foreign(made, taken)
-                used += sum(s.held[made.name] + s.offered[made.name] for u, s in self._studies.items() if u != uid)
+                used += sum(s.held[made.name] + self._offered(s, made) for u, s in self._studies.items() if u != uid)
                 free = max(0, made.total - used - me.held[made.name])
                 part = self._part(uid, made.name, free)
                 me.offered[made.name] = part
@@ -217,9 +231,16 @@ class Fleet:
         me.priority = spec.priority  # it may be edited at any time
         return me
 
+    def _lapsed(self, study: _Study) -> bool:
+        """Whether an offer was never answered: rounds do so within a second or two, and one that failed never does."""
+        return bool(study.offered) and self._clock() - study.offered_at >= _OFFER_SECONDS
+
+    def _offered(self, study: _Study, made: DeviceClass) -> int:
+        return 0 if self._lapsed(study) else study.offered[made.name]
+
     def _part(self, uid: str, name: str, free: int) -> int:
         claims = [
-            Claim(other, study.priority, study.held[name], study.wanted, study.order)
+            Claim(other, study.priority, study.held[name], 0 if self._lapsed(study) else study.wanted, study.order)
             for other, study in self._studies.items()
         ]
         return shares(free, claims).get(uid, 0)

@@ -68,6 +68,21 @@ def test_what_was_offered_to_one_and_what_others_hold_is_not_offered_to_anybody_
     fleet.stop()
 
 
+def test_an_offer_that_a_failed_round_never_answers_lapses(api: FakeApi) -> None:
+    api.put(NODES, node("n", 1))
+    now = 100.0
+    fleet = Fleet(cast(Api, api), OperatorSettings(), lambda pod: False, lambda: now)
+    fleet.start()
+    eventually(lambda: fleet.synced)
+    one = {"search": {"trials": 4, "parallelism": 1}}
+    assert devices(fleet, "fails", **one) == 1
+    now += 5.0
+    assert devices(fleet, "waits", **one) == 0
+    now += 15.0
+    assert devices(fleet, "waits", **one) == 1
+    fleet.stop()
+
+
 def test_a_study_that_is_gone_holds_nothing(api: FakeApi) -> None:
     api.put(NODES, node("n", 1))
     fleet = started(api)
