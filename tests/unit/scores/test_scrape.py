@@ -150,3 +150,22 @@ def test_trainers_that_trickle_hold_up_no_other_for_long() -> None:
             time.sleep(0.01)
         scraper.stop()
     assert woken == [UID] and shown[0].finished == {"s-0000"}
+
+
+EXPOSITION = """\
+# TYPE frostline_trial_objective gauge
+frostline_trial_objective{study="s",study_uid="mine",trial="a",rung="1"} 2.5
+frostline_trial_objective{study="s",study_uid="other",trial="a",rung="1"} 0.1
+# TYPE frostline_trial_tokens_total counter
+frostline_trial_tokens_total{study="s",study_uid="mine",trial="a",rung="1"} 4096.0
+frostline_trial_tokens_total{study="s",study_uid="mine",trial="b",rung="1"} 512.0
+"""
+
+
+def test_only_this_studys_series_are_read_and_only_with_a_value() -> None:
+    assert read(EXPOSITION, "mine").samples == (Sample("a", 1, 4096, 2.5),)
+
+
+def test_what_is_no_exposition_is_an_error() -> None:
+    with pytest.raises(ValueError):
+        read("<html>{", "mine")
