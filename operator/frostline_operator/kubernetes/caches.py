@@ -90,8 +90,8 @@ class Caches:
 
     def pod_gone(self, namespace: str, name: str) -> Manifest | None:
         """The last state of a pod that is no more."""
-        found = _of(self._pods, namespace).gone((namespace, name))
-        return None if found is None else {**found, "_gone": True}
+        pod = _of(self._pods, namespace).gone((namespace, name))
+        return None if pod is None else {**pod, "_gone": True}
 
     def refused(self, namespace: str, job: str) -> str | None:
         """Why a Job gets no pod (a quota, an admission webhook), as events say: nothing else does."""

@@ -89,7 +89,7 @@ class Fleet:
         self._lock = threading.Lock()
         self._studies: dict[str, _Study] = {}
         self._counter = 0
-        self._known: dict[str, tuple[tuple[int, ...], dict[str, DeviceClass], list[Skipped]]] = {}
+        self._classes: dict[str, tuple[tuple[int, ...], dict[str, DeviceClass], list[Skipped]]] = {}
         self._published: dict[str, int] = {}
 
     def start(self) -> None:
@@ -116,10 +116,10 @@ class Fleet:
 
     def silent_since(self, node: str) -> float | None:
         """Since when a node has not been ready, in seconds since the epoch; None while it is, or is not known."""
-        found = self._nodes.get(("", node))
-        if found is None or nodes.is_ready(found):
+        copy = self._nodes.get(("", node))
+        if copy is None or nodes.is_ready(copy):
             return None
-        conditions = found["status"]["conditions"]
+        conditions = copy["status"]["conditions"]
         return parse_time(conditions[0].get("lastTransitionTime")) if conditions else None
 
     @property
@@ -147,32 +147,32 @@ class Fleet:
         key = json.dumps([tolerations, selector, override], sort_keys=True)
         version = (self._nodes.version, len(self._published))
         with self._lock:
-            known = self._known.get(key)
-        if known is not None and known[0] == version:
-            return known[1], known[2]
+            cached = self._classes.get(key)
+        if cached is not None and cached[0] == version:
+            return cached[1], cached[2]
         usable = None if override is None else parse_bytes(override)
-        found: list[nodes.Devices] = []
+        available: list[nodes.Devices] = []
         skipped: list[Skipped] = []
         for node in self._nodes.all():
             if nodes.available(node, tolerations, selector):
                 published = self._published.get(node["metadata"]["name"])
                 devices, left_out = nodes.devices(node, self._settings.time_slicing, published)
-                found += devices
+                available += devices
                 skipped += [left_out] if left_out else []
         declared = self._settings.classes
-        made = declared_classes(declared, usable) if declared else memory_classes(found, usable)
-        if not made and self._settings.cpu_slots:
-            made = cpu_class(self._settings.cpu_slots, usable)
+        classes = declared_classes(declared, usable) if declared else memory_classes(available, usable)
+        if not classes and self._settings.cpu_slots:
+            classes = cpu_class(self._settings.cpu_slots, usable)
         with self._lock:
-            self._known[key] = (version, made, skipped)
-        return made, skipped
+            self._classes[key] = (version, classes, skipped)
+        return classes, skipped
 
     def use(self) -> list[ClassUse]:
         """Every class that studies could use if their pods tolerated all taints, and who holds its devices.
 
         From the local copies alone: it is asked at each scrape of /metrics.
         """
-        found = [
+        available = [
             devices
             for node in self._nodes.all()
             if nodes.available(node, [{"operator": "Exists"}], {})
@@ -180,12 +180,13 @@ class Fleet:
                 node, self._settings.time_slicing, self._published.get(node["metadata"]["name"])
             )[0]
         ]
-        made = memory_classes(found) or (cpu_class(self._settings.cpu_slots) if self._settings.cpu_slots else {})
+        classes = memory_classes(available) or (cpu_class(self._settings.cpu_slots) if self._settings.cpu_slots else {})
         taken = self._taken_by_others()
         with self._lock:
             held = sum((study.held for study in self._studies.values()), Counter[str]())
         return [
-            ClassUse(name, c.usable_bytes, c.total, held[name], _foreign(c, taken)) for name, c in sorted(made.items())
+            ClassUse(name, c.usable_bytes, c.total, held[name], _foreign(c, taken))
+            for name, c in sorted(classes.items())
         ]
 
     def offer(self, uid: str, spec: HPOStudySpec, state: StudyState) -> tuple[MemoryClass, ...]:
@@ -198,13 +199,13 @@ class Fleet:
             me.offered, me.offered_at = Counter(), self._clock()
             me.wanted = max(0, spec.search.parallelism - len(state.active_runs))
             offered = []
-            for made in classes.values():
-                used = _foreign(made, taken)
-                used += sum(s.held[made.name] + self._offered(s, made) for u, s in self._studies.items() if u != uid)
-                free = max(0, made.total - used - me.held[made.name])
-                part = self._part(uid, made.name, free)
-                me.offered[made.name] = part
-                offered.append(MemoryClass(made.name, made.usable_bytes, me.held[made.name] + part))
+            for each in classes.values():
+                used = _foreign(each, taken)
+                used += sum(s.held[each.name] + self._offered(s, each) for u, s in self._studies.items() if u != uid)
+                free = max(0, each.total - used - me.held[each.name])
+                part = self._part(uid, each.name, free)
+                me.offered[each.name] = part
+                offered.append(MemoryClass(each.name, each.usable_bytes, me.held[each.name] + part))
             return tuple(offered)
 
     def settle(self, uid: str, spec: HPOStudySpec, state: StudyState) -> None:
@@ -235,8 +236,8 @@ class Fleet:
         """Whether an offer was never answered: rounds do so within a second or two, and one that failed never does."""
         return bool(study.offered) and self._clock() - study.offered_at >= _OFFER_SECONDS
 
-    def _offered(self, study: _Study, made: DeviceClass) -> int:
-        return 0 if self._lapsed(study) else study.offered[made.name]
+    def _offered(self, study: _Study, device_class: DeviceClass) -> int:
+        return 0 if self._lapsed(study) else study.offered[device_class.name]
 
     def _part(self, uid: str, name: str, free: int) -> int:
         claims = [
@@ -263,9 +264,9 @@ class Fleet:
         self._published = nodes.published_memory(slices)
 
 
-def _foreign(made: DeviceClass, taken: Mapping[tuple[str, str | None], int]) -> int:
+def _foreign(device_class: DeviceClass, taken: Mapping[tuple[str, str | None], int]) -> int:
     """Devices of a class that pods of others hold."""
-    return sum(min(count, taken.get((node, made.resource), 0)) for node, count in made.counts.items())
+    return sum(min(count, taken.get((node, device_class.resource), 0)) for node, count in device_class.counts.items())
 
 
 def _held(state: StudyState) -> Counter[str]:

@@ -121,11 +121,11 @@ class Journal:
         if self._begun and not chunks:
             raise self._error("all of its ConfigMaps are missing, although the study has begun")
         for number, chunk in enumerate(chunks):
-            name, found = chunk["metadata"]["name"], _number_of(chunk)
-            if found > number:
+            name, own = chunk["metadata"]["name"], _number_of(chunk)
+            if own > number:
                 raise self._error(f"{names.journal(self._study.name, self._study.uid, number)} is missing")
-            if found < number:
-                raise self._error(f"{name} says that it is chunk {found}, as another one does")
+            if own < number:
+                raise self._error(f"{name} says that it is chunk {own}, as another one does")
             written = chunk["metadata"]["labels"].get(_FORMAT, "1")
             if written != str(FORMAT):
                 raise JournalError(
@@ -330,8 +330,8 @@ def records_of(chunk: Manifest) -> list[Record]:
         text = unpack.decompress(base64.b64decode(squeezed), _LARGEST_BYTES + 1)
         if len(text) > _LARGEST_BYTES or not unpack.eof:
             raise ValueError(f"{_SQUEEZED} is cut off, or more than {_LARGEST_BYTES} bytes when unpacked")
-        found: list[Record] = json.loads(text)
-        return found
+        records: list[Record] = json.loads(text)
+        return records
     data = chunk.get("data") or {}
     return [json.loads(data[key]) for key in sorted(data)]
 

@@ -59,8 +59,8 @@ class KubernetesStore:
 
     def samples(self, run: str) -> list[Sample]:
         """In order of tokens."""
-        found = self._samples.get(run, {})
-        return [found[key] for key in sorted(found)]
+        samples = self._samples.get(run, {})
+        return [samples[key] for key in sorted(samples)]
 
     def add_event(self, at: float, reason: str, message: str) -> None:
         """An event on the study, but for those that every trial has."""

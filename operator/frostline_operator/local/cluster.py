@@ -74,8 +74,8 @@ class LocalCluster:
             return RunView(run.name, "Absent")
         if life == "Alive":
             self._device_of(run)
-            shown = self._shown(run, result is not None)
-            return RunView(run.name, "Running", shown.samples, shown.saved, result, held)
+            exposition = self._shown(run, result is not None)
+            return RunView(run.name, "Running", exposition.samples, exposition.saved, result, held)
         self._held.pop(run.name, None)
         message = "" if result is not None else processes.last_lines(files.log)
         ended_after = result.seconds if result is not None else held
@@ -92,8 +92,8 @@ class LocalCluster:
             return Exposition()
         self._scraped[run.name] = now
         address = self._address(run)
-        shown = None if address is None else scrape(address, self._uid)
-        return shown or Exposition()
+        exposition = None if address is None else scrape(address, self._uid)
+        return exposition or Exposition()
 
     def _address(self, run: Run) -> str | None:
         try:

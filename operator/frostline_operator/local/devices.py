@@ -83,11 +83,11 @@ def _bounded(number: int, where: str) -> None:
 
 def classes(devices: list[Device]) -> tuple[MemoryClass, ...]:
     """The memory classes that devices make up."""
-    found: dict[str, MemoryClass] = {}
+    by_name: dict[str, MemoryClass] = {}
     for device in devices:
-        count = found[device.memory_class].slots if device.memory_class in found else 0
-        found[device.memory_class] = MemoryClass(device.memory_class, device.usable_bytes, count + 1)
-    return tuple(found.values())
+        count = by_name[device.memory_class].slots if device.memory_class in by_name else 0
+        by_name[device.memory_class] = MemoryClass(device.memory_class, device.usable_bytes, count + 1)
+    return tuple(by_name.values())
 
 
 def cpu_environment(slots: int) -> dict[str, str]:

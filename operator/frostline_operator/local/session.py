@@ -103,15 +103,15 @@ def read_folder(folder: Path) -> tuple[HPOStudy, SqliteStore, Observation]:
         raise SessionError(f"there is no study in {folder}; give the --dir of a frostline run")
     with _usable(folder):
         store = SqliteStore(files.database)
-        manifest, known = store.fact("manifest"), store.fact("profile")
-        if manifest is None or known is None:
+        manifest, kept = store.fact("manifest"), store.fact("profile")
+        if manifest is None or kept is None:
             store.close()
             _not_emptied(files, folder, manifest)
             raise SessionError(f"the study in {folder} was not begun; run it first")
         study = validate_study(json.loads(manifest), str(folder))
-        profile = ModelProfile.model_validate_json(known)
-        seen = Observation(study.metadata.name, study.spec, profile, (), store.load(), time.time())
-        return study, store, seen
+        profile = ModelProfile.model_validate_json(kept)
+        observation = Observation(study.metadata.name, study.spec, profile, (), store.load(), time.time())
+        return study, store, observation
 
 
 @contextmanager
@@ -147,10 +147,10 @@ def _not_emptied(files: StudyFiles, folder: Path, manifest: str | None) -> None:
 def _claim(study: HPOStudy, store: SqliteStore, files: StudyFiles, folder: Path) -> bool:
     """Tie the folder to the study, or make sure that it is the same study; whether it was there before."""
     document = study.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    known = store.fact("manifest")
-    _not_emptied(files, folder, known)
-    if known is not None:
-        before = HPOStudy.model_validate_json(known)
+    manifest = store.fact("manifest")
+    _not_emptied(files, folder, manifest)
+    if manifest is not None:
+        before = HPOStudy.model_validate_json(manifest)
         renamed = ["metadata.name"] if before.metadata.name != study.metadata.name else []
         changed = renamed + changed_sections(fixed_part(before.spec), study.spec)
         if changed:
@@ -162,16 +162,16 @@ def _claim(study: HPOStudy, store: SqliteStore, files: StudyFiles, folder: Path)
     store.set_fact("manifest", json.dumps(document))
     if store.fact("uid") is None:
         store.set_fact("uid", str(uuid.uuid4()))
-    return known is not None
+    return manifest is not None
 
 
 def _profile(study: HPOStudy, store: SqliteStore, memory: Memory, code: Path) -> ModelProfile:
     """Computed once and kept."""
     document = profile_document(study.spec)
-    known = store.fact("profile")
-    if known is not None and store.fact("profiledFor") == f"{memory} {document}":
-        return ModelProfile.model_validate_json(known)
-    found = profile_model(document, memory, code)
-    store.set_fact("profile", found.model_dump_json(by_alias=True))
+    kept = store.fact("profile")
+    if kept is not None and store.fact("profiledFor") == f"{memory} {document}":
+        return ModelProfile.model_validate_json(kept)
+    profile = profile_model(document, memory, code)
+    store.set_fact("profile", profile.model_dump_json(by_alias=True))
     store.set_fact("profiledFor", f"{memory} {document}")
-    return found
+    return profile

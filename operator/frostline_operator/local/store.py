@@ -73,15 +73,15 @@ class SqliteStore:
 
     def save(self, state: StudyState) -> None:
         """Write what changed since the last call, in one transaction."""
-        known = self._saved
-        trials = [t for t in state.trials.values() if known.trials.get(t.index) is not t]
-        runs = [r for r in state.runs.values() if known.runs.get(r.name) is not r]
+        before = self._saved
+        trials = [t for t in state.trials.values() if before.trials.get(t.index) is not t]
+        runs = [r for r in state.runs.values() if before.runs.get(r.name) is not r]
         facts = {}
-        if state.started_at is not None and state.started_at != known.started_at:
+        if state.started_at is not None and state.started_at != before.started_at:
             facts["startedAt"] = repr(state.started_at)
-        if state.finished is not None and state.finished != known.finished:
+        if state.finished is not None and state.finished != before.finished:
             facts["finished"] = _FINISHED.dump_json(state.finished).decode()
-        if state.disagreements != known.disagreements:
+        if state.disagreements != before.disagreements:
             facts["disagreements"] = str(state.disagreements)
         if not (trials or runs or facts):
             return

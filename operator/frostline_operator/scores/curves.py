@@ -29,9 +29,10 @@ def curves(samples: Iterable[Sample]) -> Curves:
         by_trial.setdefault(sample.trial, {})[sample.tokens] = sample
     return {
         trial: [
-            [tokens, _number(seen[tokens].objective), _number(seen[tokens].loss)] for tokens in thinned(sorted(seen))
+            [tokens, _number(points[tokens].objective), _number(points[tokens].loss)]
+            for tokens in thinned(sorted(points))
         ]
-        for trial, seen in by_trial.items()
+        for trial, points in by_trial.items()
     }
 
 
@@ -45,7 +46,7 @@ def thinned(values: Sequence[int], most: int = POINTS) -> list[int]:
 
 def samples_of(run: Run, state: StudyState, kept: Mapping[str, Curve]) -> list[Sample]:
     """What a report draws of one run: the points that were kept, and where its trials came out."""
-    found = {
+    samples = {
         (trial, int(tokens or 0)): Sample(trial, run.rung, int(tokens or 0), _or_nan(value), loss)
         for trial, points in kept.items()
         for tokens, value, loss in points
@@ -54,8 +55,8 @@ def samples_of(run: Run, state: StudyState, kept: Mapping[str, Curve]) -> list[S
         trial = state.trials[index]
         result = trial.result_at(run.rung)
         if result is not None and result.run == run.name and result.value is not None:
-            found.setdefault((trial.name, result.tokens), Sample(trial.name, run.rung, result.tokens, result.value))
-    return [found[key] for key in sorted(found)]
+            samples.setdefault((trial.name, result.tokens), Sample(trial.name, run.rung, result.tokens, result.value))
+    return [samples[key] for key in sorted(samples)]
 
 
 def _number(value: float | None) -> float | None:

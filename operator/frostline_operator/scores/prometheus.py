@@ -216,10 +216,10 @@ class PrometheusClient:
 
 def _document(body: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(body)
+        document = json.loads(body)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return document if isinstance(document, dict) else None
 
 
 def _answer(document: dict[str, Any]) -> Answer:

@@ -192,14 +192,19 @@ class Scores:
             values = self._runs.setdefault(run.name, _RunValues())
             values.where = where
         self._scraper.watch(
-            self._study.uid, run.name, where, trials, self.interval, lambda shown: self._scraped(run, trials, shown)
+            self._study.uid,
+            run.name,
+            where,
+            trials,
+            self.interval,
+            lambda exposition: self._scraped(run, trials, exposition),
         )
         with self._lock:
-            shown = Exposition(tuple(values.fresh), frozenset(values.finished), values.saved)
+            exposition = Exposition(tuple(values.fresh), frozenset(values.finished), values.saved)
             values.fresh, values.saved = [], {}
-        if set(trials) <= shown.finished:
+        if set(trials) <= exposition.finished:
             self._scraper.release(where)
-        return shown
+        return exposition
 
     def last_saved(self, run: Run) -> Mapping[str, int]:
         """What a run that has ended had saved on the way, as far as that was not told before."""
@@ -233,16 +238,18 @@ class Scores:
         if self._asker is not None:
             self._asker.forget(self._study.uid)
 
-    def _scraped(self, run: Run, trials: Sequence[str], shown: Exposition) -> None:
+    def _scraped(self, run: Run, trials: Sequence[str], exposition: Exposition) -> None:
         """From a thread of the scraper's: what is not of the run's trials at its rung is dropped."""
         with self._lock:
             values = self._runs.get(run.name)
             if values is None:
                 return
-            values.saved.update({trial: tokens for trial, tokens in shown.saved.items() if trial in trials})
+            values.saved.update({trial: tokens for trial, tokens in exposition.saved.items() if trial in trials})
             if not self.from_prometheus:
-                samples = [sample for sample in shown.samples if sample.trial in trials and sample.rung == run.rung]
-                values.put(samples, shown.finished.intersection(trials))
+                samples = [
+                    sample for sample in exposition.samples if sample.trial in trials and sample.rung == run.rung
+                ]
+                values.put(samples, exposition.finished.intersection(trials))
 
     def _receive(self, readings: Sequence[Reading]) -> None:
         """From a thread of the asker's."""

@@ -245,15 +245,15 @@ class Scraper:
             self._poller.cancel(key)
 
     def _look(self, key: tuple[str, str], target: _Target) -> float | None:
-        shown = scrape(target.address, key[0])
-        if shown is None:
+        exposition = scrape(target.address, key[0])
+        if exposition is None:
             return self._failed(target)
         target.backoff.reset()
         with self._lock:
             if self._targets.get(key) is not target:
                 return None
-            target.take(shown)
-        if not target.trials or not target.trials <= shown.finished:
+            target.take(exposition)
+        if not target.trials or not target.trials <= exposition.finished:
             return target.interval
         self._woken(key[0])
         return None

@@ -112,14 +112,14 @@ class Api:
     @property
     def configuration(self) -> official.Configuration:
         """Where the server is, and how it is trusted."""
-        found: official.Configuration = self._client.configuration
-        return found
+        settings: official.Configuration = self._client.configuration
+        return settings
 
     @property
     def waited(self) -> float:
         """Seconds that the calling thread has waited for answers so far, watches left out."""
-        found: float = getattr(self._here, "waited", 0.0)
-        return found
+        seconds: float = getattr(self._here, "waited", 0.0)
+        return seconds
 
     def authorization(self) -> str | None:
         """The current value of the Authorization header, if there is one; tokens are renewed when it is asked for."""
@@ -139,14 +139,14 @@ class Api:
         self, resource: Resource, namespace: str | None = None, labels: str = "", fields: str = ""
     ) -> tuple[list[Manifest], str]:
         """All objects of a kind, page by page, and the version to watch from."""
-        found: list[Manifest] = []
+        items: list[Manifest] = []
         query = {"limit": str(_PAGE), "labelSelector": labels, "fieldSelector": fields, "continue": ""}
         while True:
             page = self._json("list", resource, resource.path(namespace), query=query)
-            found += page.get("items") or []
+            items += page.get("items") or []
             query["continue"] = page["metadata"].get("continue", "")
             if not query["continue"]:
-                return found, page["metadata"]["resourceVersion"]
+                return items, page["metadata"]["resourceVersion"]
 
     def create(self, resource: Resource, namespace: str | None, body: Manifest) -> Manifest:
         """Make an object."""
@@ -281,10 +281,10 @@ class Api:
 
 def _status_of(response: urllib3.BaseHTTPResponse) -> Manifest:
     try:
-        found: Manifest = json.loads(response.data)
+        status: Manifest = json.loads(response.data)
     except ValueError:
         return {"message": response.data.decode(errors="replace")[:500]}
-    return found
+    return status
 
 
 def _refuse(status: Manifest, code: int) -> None:

@@ -104,12 +104,12 @@ class Lease:
 
     def _take(self) -> bool:
         asked = self._now()
-        found = self._api.get(LEASES, self._settings.namespace, self._settings.name)
+        current = self._api.get(LEASES, self._settings.namespace, self._settings.name)
         try:
-            if found is None:
+            if current is None:
                 self._known = self._api.create(LEASES, self._settings.namespace, self._body(None))
-            elif self._free(found):
-                self._known = self._api.replace(LEASES, self._settings.namespace, self._body(found))
+            elif self._free(current):
+                self._known = self._api.replace(LEASES, self._settings.namespace, self._body(current))
             else:
                 self._renewed = None
                 return False
@@ -164,9 +164,9 @@ class Lease:
                 # Nobody can take it while the API server is away; what is written meanwhile is refused by `check`.
                 log.warning("the lease %s cannot be renewed: %s", self._where, error)
 
-    def _free(self, found: Manifest) -> bool:
+    def _free(self, current: Manifest) -> bool:
         """Whether it may be taken: ours, nobody's, or not renewed for its whole length."""
-        version, spec = str(found["metadata"]["resourceVersion"]), found.get("spec") or {}
+        version, spec = str(current["metadata"]["resourceVersion"]), current.get("spec") or {}
         self.other = str(spec.get("holderIdentity") or "")
         if self._seen is None or self._seen.version != version:
             self._seen = _Seen(version, self._now())
@@ -174,14 +174,14 @@ class Lease:
             return True
         return self._now() - self._seen.since > float(spec.get("leaseDurationSeconds") or self._settings.seconds)
 
-    def _body(self, found: Manifest | None) -> Manifest:
-        old = {} if found is None else found.get("spec") or {}
+    def _body(self, current: Manifest | None) -> Manifest:
+        old = {} if current is None else current.get("spec") or {}
         mine = old.get("holderIdentity") == self.holder
         at = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         metadata: Manifest = {"name": self._settings.name}
-        if found is not None:
-            metadata = {key: found["metadata"][key] for key in ("name", "resourceVersion", "labels", "annotations")
-                        if key in found["metadata"]}  # fmt: skip
+        if current is not None:
+            metadata = {key: current["metadata"][key] for key in ("name", "resourceVersion", "labels", "annotations")
+                        if key in current["metadata"]}  # fmt: skip
         return {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",

@@ -41,15 +41,15 @@ class DeviceClass:
         return MemoryClass(self.name, self.usable_bytes, self.total)
 
 
-def memory_classes(found: Sequence[Devices], usable: int | None = None) -> dict[str, DeviceClass]:
+def memory_classes(available: Sequence[Devices], usable: int | None = None) -> dict[str, DeviceClass]:
     """The classes that devices make up, by name.
 
     Args:
-        found: the devices of all nodes that may be used.
+        available: the devices of all nodes that may be used.
         usable: bytes of each GPU that may be used, instead of what is known of it.
     """
     groups: dict[str, list[Devices]] = {}
-    for devices in found:
+    for devices in available:
         groups.setdefault(_name(devices), []).append(devices)
     classes = {}
     for name, members in groups.items():
@@ -98,6 +98,6 @@ def affinity_terms(chosen: DeviceClass) -> list[dict[str, object]]:
     for term in chosen.terms:
         values.setdefault(term.key, set()).add(term.value)
     return [
-        {"matchExpressions": [{"key": key, "operator": "In", "values": sorted(found)}]}
-        for key, found in sorted(values.items())
+        {"matchExpressions": [{"key": key, "operator": "In", "values": sorted(wanted)}]}
+        for key, wanted in sorted(values.items())
     ]

@@ -59,13 +59,13 @@ def build_run_job(
     _give_device(pod, chosen, settings)
     if run.deadline_seconds is not None:
         pod["spec"]["activeDeadlineSeconds"] = math.ceil(run.deadline_seconds + _DEADLINE_MARGIN)
-    made = _templated(pod, settings, template)
+    templated = _templated(pod, settings, template)
     if chosen.terms:
-        _require(made["spec"], chosen)
+        _require(templated["spec"], chosen)
     if chosen.selector:
-        made["spec"]["nodeSelector"] = {**(made["spec"].get("nodeSelector") or {}), **chosen.selector}
+        templated["spec"]["nodeSelector"] = {**(templated["spec"].get("nodeSelector") or {}), **chosen.selector}
     labels = {**names.labels(study.name, study.uid, "trainer"), names.RUN: run.name, names.RUNG: str(run.rung)}
-    return _job(study, run.name, labels, made)
+    return _job(study, run.name, labels, templated)
 
 
 def build_run_document(study: StudyRef, run: Run, spec: RunSpec) -> Manifest | None:
@@ -104,10 +104,10 @@ def build_profile_job(
     pod = _pod(settings, ["profile", document, "--format", "json", "--memory", memory], hidden)
     if chosen is not None:
         _give_device(pod, chosen, settings)
-    made = _templated(pod, settings, template)
+    templated = _templated(pod, settings, template)
     if chosen is not None and chosen.terms:
-        _require(made["spec"], chosen)
-    return _job(study, name, names.labels(study.name, study.uid, "profile"), made)
+        _require(templated["spec"], chosen)
+    return _job(study, name, names.labels(study.name, study.uid, "profile"), templated)
 
 
 def build_clean_job(
@@ -125,8 +125,8 @@ def build_clean_job(
     chosen = [] if only is None else ["--only", json.dumps(list(only))]
     pod = _pod(settings, ["clean", where, "--study-uid", study.uid, *chosen], {"CUDA_VISIBLE_DEVICES": ""})
     pod["spec"]["activeDeadlineSeconds"] = settings.cleanup_seconds
-    made = _templated(pod, settings, template)
-    job = _job(replace(study, labels={}), name, names.labels(study.name, study.uid, "cleanup"), made)
+    templated = _templated(pod, settings, template)
+    job = _job(replace(study, labels={}), name, names.labels(study.name, study.uid, "cleanup"), templated)
     if only is None:
         del job["metadata"]["ownerReferences"]
         job["spec"]["ttlSecondsAfterFinished"] = settings.cleanup_seconds
@@ -195,15 +195,15 @@ def pod_template(settings: OperatorSettings, template: PodTemplate) -> Manifest:
 
 def _templated(pod: Manifest, settings: OperatorSettings, template: PodTemplate) -> Manifest:
     """The operator's template, then the study's. A container without a name is the trainer."""
-    made: Manifest = pod
+    whole: Manifest = pod
     for layer in (settings.template, template):
         spec = dict(layer.spec)
         if isinstance(spec.get("containers"), list):
             spec["containers"] = [
                 {"name": names.CONTAINER, **c} if isinstance(c, dict) else c for c in spec["containers"]
             ]
-        made = merged(made, {"metadata": layer.metadata, "spec": spec})
-    return made
+        whole = merged(whole, {"metadata": layer.metadata, "spec": spec})
+    return whole
 
 
 def _require(spec: Manifest, chosen: DeviceClass) -> None:

@@ -47,12 +47,12 @@ def _mappings(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
 def _lists(base: list[Any], overlay: list[Any], key: str | None, whole: bool) -> list[Any]:
     if key is None or not all(isinstance(item, dict) and key in item for item in (*base, *overlay)):
         return base + [copy.deepcopy(item) for item in overlay if item not in base]
-    made = list(base)
-    positions = {item[key]: position for position, item in enumerate(made)}
+    result = list(base)
+    positions = {item[key]: position for position, item in enumerate(result)}
     for item in overlay:
         if item[key] in positions:
             position = positions[item[key]]
-            made[position] = copy.deepcopy(item) if whole else merged(made[position], item)
+            result[position] = copy.deepcopy(item) if whole else merged(result[position], item)
         else:
-            made.append(copy.deepcopy(item))
-    return made
+            result.append(copy.deepcopy(item))
+    return result

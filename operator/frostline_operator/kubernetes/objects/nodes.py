@@ -80,7 +80,7 @@ def devices(
     metadata, status = node["metadata"], node.get("status", {})
     name, labels = str(metadata["name"]), metadata.get("labels") or {}
     amounts = status.get("allocatable") or {}
-    found: list[Devices] = []
+    usable: list[Devices] = []
     for resource in sorted(amounts):
         mig = _MIG.match(resource)
         if resource not in (NVIDIA, AMD) and mig is None:
@@ -90,12 +90,12 @@ def devices(
             continue
         if _sliced(labels, resource) and not time_slicing:
             return [], Skipped(name, f"{name} shares its GPUs by time-slicing; allow it with timeSlicing: true")
-        made = _of(name, labels, resource, count, published)
-        if made is None:
+        one = _of(name, labels, resource, count, published)
+        if one is None:
             text = f"the GPU memory of {name} is not known; label the node {names.USABLE_MEMORY}=<such as 20Gi>"
             return [], Skipped(name, text)
-        found.append(made)
-    return found, None
+        usable.append(one)
+    return usable, None
 
 
 def _of(name: str, labels: Mapping[str, str], resource: str, count: int, published: int | None) -> Devices | None:
@@ -159,7 +159,7 @@ def _sliced(labels: Mapping[str, str], resource: str) -> bool:
 
 def published_memory(slices: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Bytes per GPU by node, from ResourceSlices; where a node's devices differ, the smallest."""
-    found: dict[str, int] = {}
+    smallest: dict[str, int] = {}
     for item in slices:
         spec = item.get("spec", {})
         node = spec.get("nodeName")
@@ -171,8 +171,8 @@ def published_memory(slices: Sequence[Mapping[str, Any]]) -> dict[str, int]:
                 size = parse_bytes(str(amount))
             except ValueError:
                 continue
-            found[node] = min(size, found.get(node, size))
-    return found
+            smallest[node] = min(size, smallest.get(node, size))
+    return smallest
 
 
 def available(node: Mapping[str, Any], tolerations: Sequence[Mapping[str, Any]], selector: Mapping[str, str]) -> bool:
