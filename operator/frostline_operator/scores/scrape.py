@@ -113,17 +113,14 @@ def _request(method: str, address: str, path: str) -> bytes:
     """
     host, _, port = address.rpartition(":")
     until = time.monotonic() + _SECONDS
-    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=_SECONDS)
-    try:
-        connection.connect()
-        connection.sock = _Bounded(connection.sock, until)
+    with socket.create_connection((host.strip("[]"), int(port)), _SECONDS) as inner:
+        connection = http.client.HTTPConnection(host.strip("[]"), int(port))
+        connection.sock = _Bounded(inner, until)
         connection.request(method, path, headers={"Accept-Encoding": "identity", "Connection": "close"})
         answer = connection.getresponse()
         if answer.status != 200:
             raise ValueError(f"HTTP {answer.status}")
         return answer.read(LARGEST_ANSWER_BYTES)
-    finally:
-        connection.close()
 
 
 class _Bounded:
@@ -140,7 +137,7 @@ class _Bounded:
         self._inner.sendall(data)
 
     def close(self) -> None:
-        self._inner.close()
+        """Nothing: `http.client` closes the socket of a server that will close it, and reads the answer after that."""
 
 
 class _Reader(io.RawIOBase):

@@ -12,6 +12,8 @@ import pytest
 
 from frostline_operator.engine.reconcile import Sample
 from frostline_operator.scores.scrape import LARGEST_ANSWER_BYTES, Exposition, Scraper, read, release, scrape
+from frostline_trainer.contract import DataSpec, ModelSpec, RunSpec, TrialSpec
+from frostline_trainer.reporting.metrics import MetricsServer, RunMetrics
 
 UID = "uid-1"
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
@@ -63,6 +65,27 @@ def test_values_are_read_as_prometheus_reads_them() -> None:
     with answering(saying(exposition(2.5))) as address:
         assert scrape(address, UID) == Exposition((Sample("s-0000", 1, 100, 2.5),))
         assert scrape(address, "another") == Exposition()
+
+
+def test_a_trainers_own_server_is_read_and_released() -> None:
+    spec = RunSpec(
+        study="s", study_uid=UID, run="r", rung=1, layers=2, tokens=100, horizon=100, checkpoint="/c",
+        trials=[TrialSpec(name="s-0000")], model=ModelSpec(family="MLP", hidden=[4]),
+        data=DataSpec(kind="Table", builtin="breast-cancer"),
+    )  # fmt: skip
+    metrics = RunMetrics(spec, 2)
+    metrics.update("s-0000", objective=2.5, tokens=100, finished=True, checkpoint_tokens=40)
+    server = MetricsServer(metrics, 0)
+    try:
+        address = f"127.0.0.1:{server.port}"
+        for _ in range(3):
+            shown = scrape(address, UID)
+            assert shown == Exposition((Sample("s-0000", 1, 100, 2.5),), frozenset({"s-0000"}), {"s-0000": 40})
+        assert not server.released.is_set()
+        release(address)
+        assert server.released.wait(5)
+    finally:
+        server.close()
 
 
 @pytest.mark.parametrize("part", ["headers", "body"])
