@@ -142,10 +142,10 @@ class KubernetesCluster:
         if trouble is not None and view.phase in ("Starting", "Running"):
             troubles[run.name] = trouble
         if view.phase == "Ended":
-            saved = self._scores.last_saved(run)
+            view = replace(view, samples=self._scores.late(run), saved=self._scores.last_saved(run))
             self._forget(run.name)
             troubles.pop(run.name, None)
-            return replace(view, samples=self._scores.late(run), saved=saved)
+            return view
         pod = views.newest(pods)
         where = None if pod is None or pod.get("_gone") else views.address(pod, METRICS_PORT)
         if where is None:
