@@ -150,8 +150,8 @@ class KubernetesCluster:
         where = None if pod is None or pod.get("_gone") else views.address(pod, METRICS_PORT)
         if where is None:
             return view
-        shown = self._scores.of(run, [state.trials[index].name for index in run.trials], where)
-        return replace(view, samples=shown.samples, saved=shown.saved)
+        exposition = self._scores.of(run, [state.trials[index].name for index in run.trials], where)
+        return replace(view, samples=exposition.samples, saved=exposition.saved)
 
     def _pods(self, attempt: _Attempt) -> list[Manifest]:
         """The pods of a run's Job, those that are gone where none is left."""

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from frostline_operator.kubernetes.client.api import CONFIG_MAPS, JOBS, ApiError, Manifest, Resource
+from frostline_operator.kubernetes.client.api import CONFIG_MAPS, JOBS, STUDIES, ApiError, Manifest, Resource
 from frostline_operator.kubernetes.objects import names
 from tests.unit.engine.world import PROFILE
 from tests.unit.kubernetes.fakes import eventually
@@ -136,6 +136,7 @@ def test_a_profile_that_is_kept_is_used_by_every_study_of_the_model_and_goes_wit
     study.api.put(CONFIG_MAPS, {**kept, "metadata": {**kept["metadata"], "ownerReferences": [other]}})
     for chunk in study.config_maps("s-01234567-journal"):
         study.api.delete(CONFIG_MAPS, STUDY.namespace, chunk["metadata"]["name"])
+    study.api.put(STUDIES, {key: value for key, value in study.body.items() if key != "status"})  # as a new study is
     made = attempts(study)
     study.restarted()
     study.reconcile()
