@@ -9,7 +9,8 @@ import sys
 _EPILOG = """\
 run      reads one RunSpec document from FROSTLINE_RUN (JSON, or @/path/to/file), trains its trials, serves /metrics,
          and writes a RunResult to FROSTLINE_RESULT (by default the Kubernetes termination log).
-         Exit codes: 0 done, 42 out of device memory, 43 the study is at fault, 143 stopped with a checkpoint.
+         Exit codes: 0 done, 42 out of device memory, 43 the study is at fault, 44 the device,
+         driver or storage failed, 143 stopped with a checkpoint.
 clean    removes checkpoints of one study: those that are named, or all of them.
 profile  prints what a model costs at each number of trainable layers, without training or allocating it.
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
@@ -16,8 +17,9 @@ import torch
 
 from frostline_trainer.checkpoints.store import Store, write_atomically
 from frostline_trainer.contract import LAYERS_ENV, RUN_ENV, ExitCode, Reason, RunResult, RunSpec, TrialResult
+from frostline_trainer.device.failures import is_device_failure, is_out_of_memory
 from frostline_trainer.device.memory import DeviceMemory
-from frostline_trainer.errors import StudyFault
+from frostline_trainer.errors import CheckpointsLost, InfrastructureFault, StudyFault, located
 from frostline_trainer.logs import log
 from frostline_trainer.reporting.metrics import MetricsServer, RunMetrics
 from frostline_trainer.reporting.result import write_result
@@ -95,28 +97,27 @@ def main() -> int:
         write_result(RunResult(run="", layers=1, exit_code=ExitCode.STUDY_FAULT, trials=[], message=str(fault)[:1024]))
         return int(ExitCode.STUDY_FAULT)
 
-    device = choose_device()
-    metrics = RunMetrics(spec, spec.layers)
+    server: MetricsServer | None = None
     try:
-        server = MetricsServer(metrics, spec.metrics_port)
-    except OSError as error:
-        log("metrics-not-served", port=spec.metrics_port, error=str(error))
-        server = None
-    log(
-        "run",
-        study=spec.study,
-        run=spec.run,
-        rung=spec.rung,
-        layers=spec.layers,
-        tokens=spec.tokens,
-        device=str(device),
-        trials=[trial.name for trial in spec.trials],
-        metrics_port=server.port if server else None,
-    )
-    if server and spec.metrics_file:
-        write_atomically(Path(spec.metrics_file), f"{_address()}:{server.port}".encode())
-
-    result = evaluate_run(spec, device, metrics, stopped, DeviceMemory(device, spec.memory_limit), began)
+        device = choose_device(spec.device)
+        metrics = RunMetrics(spec, spec.layers)
+        server = _serve(metrics, spec)
+        log(
+            "run",
+            study=spec.study,
+            run=spec.run,
+            rung=spec.rung,
+            layers=spec.layers,
+            tokens=spec.tokens,
+            device=str(device),
+            trials=[trial.name for trial in spec.trials],
+            metrics_port=server.port if server else None,
+        )
+        if server and spec.metrics_file:
+            write_atomically(Path(spec.metrics_file), f"{_address()}:{server.port}".encode())
+        result = evaluate_run(spec, device, metrics, stopped, DeviceMemory(device, spec.memory_limit), began)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the operator is to have a record of it
+        result = _record(spec, error, began)
     write_result(result)
     if server:
         if result.exit_code == ExitCode.DONE:
@@ -129,19 +130,16 @@ def evaluate_run(
     spec: RunSpec, device: torch.device, metrics: RunMetrics, stopped: StopFlag, memory: DeviceMemory, began: float
 ) -> RunResult:
     """Train the run's trials and turn whatever happens into a result."""
-    trials: list[TrialResult] = []
-    code, message = ExitCode.DONE, ""
     training_since: float | None = None
-    train_seconds = 0.0
     try:
+        store = Store(spec.checkpoint)
         if spec.model.family == "Custom":
             from frostline_trainer.custom.entrypoint import run_custom
 
             training_since = time.monotonic()
             with memory.enforced(()):
-                trials = run_custom(spec, device, Store(spec.checkpoint), metrics, stopped)
+                trials = run_custom(spec, device, store, metrics, stopped)
         else:
-            store = Store(spec.checkpoint)
             pack = build_pack(spec, device, store)
             training_since = time.monotonic()
             try:
@@ -149,41 +147,95 @@ def evaluate_run(
                     trials = train(pack, store, metrics, stopped)
             finally:
                 pack.batches.close()
-        if any(trial.reason == "Stopped" for trial in trials):
-            code, message = ExitCode.STOPPED, "stopped by a signal; checkpoints are written"
-    except StudyFault as fault:
-        code, message = ExitCode.STUDY_FAULT, str(fault)
-        trials = _all(spec, "Fault")
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        code = ExitCode.OUT_OF_MEMORY
+        interrupted = any(trial.reason == "Stopped" for trial in trials)
+        result = RunResult(
+            run=spec.run,
+            layers=spec.layers,
+            exit_code=ExitCode.STOPPED if interrupted else ExitCode.DONE,
+            trials=trials,
+            message="stopped by a signal; checkpoints are written" if interrupted else "",
+            seconds=round(time.monotonic() - began, 3),
+        )
+    except Exception as error:  # noqa: BLE001 - whatever it is, the operator is to have a record of it
+        result = _record(spec, error, began)
+    measured = {
+        "peak_bytes": memory.peak_bytes(),
+        "reserved_bytes": memory.reserved_bytes(),
+        "device_bytes": memory.device_bytes(),
+        "device": memory.name(),
+        "train_seconds": 0.0 if training_since is None else round(time.monotonic() - training_since, 3),
+    }
+    return result.model_copy(update=measured)
+
+
+def _record(spec: RunSpec, error: Exception, began: float) -> RunResult:
+    """The record of a run that failed: whose fault it was, and what would help."""
+    reason: Reason = "Fault"
+    lost: tuple[str, ...] = ()
+    if isinstance(error, StudyFault):
+        code, message = ExitCode.STUDY_FAULT, str(error)
+    elif is_out_of_memory(error):
+        code, reason = ExitCode.OUT_OF_MEMORY, "OutOfMemory"
         message = f"out of memory with {spec.layers} trainable layers and {len(spec.trials)} trials in the run: {error}"
-        trials = _all(spec, "OutOfMemory")
-    if training_since is not None:
-        train_seconds = time.monotonic() - training_since
-    if message:
-        log("ended", exit_code=int(code), message=message)
+    else:
+        code = ExitCode.INFRASTRUCTURE
+        if isinstance(error, InfrastructureFault):
+            message = str(error)
+            lost = error.trials if isinstance(error, CheckpointsLost) else ()
+        else:
+            traceback.print_exc()
+            who = "the device" if is_device_failure(error) else "the trainer"
+            message = f"{who} failed: {located(error)}"
+    log("ended", exit_code=int(code), message=message)
+    trials = [
+        TrialResult(
+            name=trial.name,
+            reason=reason,
+            tokens=trial.parent.tokens if trial.parent else 0,
+            checkpoint_lost=trial.name in lost,
+        )
+        for trial in spec.trials
+    ]
     return RunResult(
         run=spec.run,
         layers=spec.layers,
         exit_code=code,
         trials=trials,
-        peak_bytes=memory.peak_bytes(),
-        reserved_bytes=memory.reserved_bytes(),
-        device_bytes=memory.device_bytes(),
-        device=memory.name(),
         seconds=round(time.monotonic() - began, 3),
-        train_seconds=round(train_seconds, 3),
         message=message[:1024],
     )
 
 
-def choose_device() -> torch.device:
-    """The first accelerator this process may see, else the CPU."""
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+def choose_device(promised: str | None = None) -> torch.device:
+    """The first accelerator this process may see, else the CPU.
+
+    Args:
+        promised: cuda or cpu, where the run was promised one of the two.
+
+    Raises:
+        InfrastructureFault: an accelerator was promised and there is none.
+    """
+    if promised == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda", 0)
+    if promised == "cuda":
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        raise InfrastructureFault(
+            f"a GPU was promised to this run and PyTorch {torch.__version__} sees none "
+            f"(CUDA_VISIBLE_DEVICES is {'unset' if visible is None else repr(visible)}); look at the node's driver and "
+            "device plugin, and whether the image's PyTorch is built for CUDA"
+        )
+    return torch.device("cpu")
 
 
-def _all(spec: RunSpec, reason: Reason) -> list[TrialResult]:
-    return [TrialResult(name=t.name, reason=reason, tokens=t.parent.tokens if t.parent else 0) for t in spec.trials]
+def _serve(metrics: RunMetrics, spec: RunSpec) -> MetricsServer | None:
+    """The server of /metrics; without one where its port is taken, which is said."""
+    try:
+        return MetricsServer(metrics, spec.metrics_port)
+    except OSError as error:
+        log("metrics-not-served", port=spec.metrics_port, error=str(error))
+        return None
 
 
 def _linger(server: MetricsServer, seconds: float, stopped: StopFlag) -> None:

@@ -92,6 +92,7 @@ _ENDED_BY = {
     ExitCode.DONE: RunState.SUCCEEDED,
     ExitCode.OUT_OF_MEMORY: RunState.OUT_OF_MEMORY,
     ExitCode.STUDY_FAULT: RunState.FAULT,
+    ExitCode.INFRASTRUCTURE: RunState.LOST,
     ExitCode.STOPPED: RunState.STOPPED,
 }
 
@@ -133,6 +134,8 @@ def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = Non
         if outcome.checkpoint == run.folder_of(state.trials[index]):
             checkpoint = CheckpointRef(path=outcome.checkpoint, layers=result.layers, tokens=outcome.tokens)
             state.update_trial(index, checkpoint=checkpoint, checkpoint_rung=run.rung)
+        elif outcome.checkpoint_lost:
+            state.update_trial(index, checkpoint=None, checkpoint_rung=None)
         if state.trials[index].result_at(run.rung) is not None or result.layers != run.layers:
             continue
         if awaited_since is not None and _has_value(run, outcome):

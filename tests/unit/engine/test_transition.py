@@ -257,7 +257,20 @@ def test_a_trainer_that_could_not_even_read_its_run_is_heard() -> None:
     assert (state.runs["r"].state, state.runs["r"].message) == (RunState.LOST, "colour: not permitted")
 
 
-def test_a_checkpoint_of_which_there_is_a_record_must_be_there() -> None:
+def test_a_lost_checkpoint_makes_its_trial_begin_again_and_no_other() -> None:
+    state = started(start_tokens=0)
+    stopped = [TrialResult(name=n, reason="Stopped", tokens=150, checkpoint=f"{n}/rung-1-r") for n in ("s-0", "s-1")]
+    settle(state, RunEnded("r", result(*stopped, code=ExitCode.STOPPED), 40.0))
+    apply(state, StartRun("r-1", 0, 1, 2, 200, 150, (0, 1), "cpu", Amounts(50, 90.0, 9.0), 60.0, None, 1e6))
+    trials = [TrialResult(name=n, reason="Fault", tokens=150, checkpoint_lost=n == "s-1") for n in ("s-0", "s-1")]
+    lost = result(*trials, code=ExitCode.INFRASTRUCTURE).model_copy(update={"run": "r-1", "message": "no checkpoint"})
+    settle(state, RunEnded("r-1", lost, 5.0))
+    assert (state.runs["r-1"].state, state.runs["r-1"].message) == (RunState.LOST, "no checkpoint")
+    assert state.trials[0].checkpoint is not None and state.trials[1].checkpoint is None
+    assert state.trials[0].waiting and state.trials[1].waiting
+
+
+def test_a_checkpoint_of_which_there_is_a_record_must_fit() -> None:
     state = started(start_tokens=0)
     stopped = [TrialResult(name=n, reason="Stopped", tokens=150, checkpoint=f"{n}/rung-1-r") for n in ("s-0", "s-1")]
     settle(state, RunEnded("r", result(*stopped, code=ExitCode.STOPPED), 40.0))

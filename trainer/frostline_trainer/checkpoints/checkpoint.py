@@ -1,13 +1,16 @@
 """Checkpoints of one trial: the trainable suffix only, as safetensors and JSON, nothing pickled.
 
 The prefix is not in it: it follows from the seed, or from the pretrained weights. A folder holds `state.json`, which
-names the two tensor files that belong to it; it is written last, so a checkpoint is there whole or not at all.
+names the two tensor files that belong to it, with their SHA-256; it is written last, so a checkpoint is there whole or
+not at all, and what was damaged since is not taken for one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +21,8 @@ from torch import Tensor
 
 from frostline_trainer.checkpoints.store import Store
 from frostline_trainer.device.placement import host_memory
-from frostline_trainer.errors import StudyFault
+from frostline_trainer.errors import CheckpointsLost, StudyFault
+from frostline_trainer.logs import log
 
 FORMAT = 1
 _READS = 3
@@ -56,7 +60,7 @@ def save_checkpoint(store: Store, folder: str, checkpoint: Checkpoint) -> None:
                 store.remove(f"{folder}/{name}")  # half a checkpoint would go on filling a disk that is full
         raise
     weights, optimizer = files
-    state = {
+    index = {
         "format": FORMAT,
         "layers": checkpoint.layers,
         "step": checkpoint.step,
@@ -64,20 +68,49 @@ def save_checkpoint(store: Store, folder: str, checkpoint: Checkpoint) -> None:
         "weights": weights,
         "optimizer": optimizer,
         "extra": checkpoint.extra,
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
-    store.write(f"{folder}/state.json", json.dumps(state, indent=1).encode())
+    store.write(f"{folder}/state.json", json.dumps(index | {"digest": _digest(index)}, indent=1).encode())
     for name in before:
         if name.endswith(".safetensors") and name not in files:
             store.remove(f"{folder}/{name}")
 
 
+class DamageError(ValueError):
+    """What is stored is not what was written."""
+
+
+def load_parents(store: Store, folders: Mapping[str, str]) -> dict[str, Checkpoint]:
+    """Read the checkpoints that trials go on from.
+
+    Args:
+        store: where they are.
+        folders: by trial.
+
+    Raises:
+        CheckpointsLost: some are missing, cut, damaged or of another format; all of them are named.
+    """
+    read: dict[str, Checkpoint] = {}
+    lost: dict[str, str] = {}
+    for trial, folder in folders.items():
+        try:
+            read[trial] = load_checkpoint(store, folder)
+        except (FileNotFoundError, DamageError) as error:
+            lost[trial] = str(error)
+            log("checkpoint-lost", trial=trial, folder=folder, error=str(error))
+    if lost:
+        raise CheckpointsLost(lost)
+    return read
+
+
 def load_checkpoint(store: Store, folder: str) -> Checkpoint:
-    """Read a checkpoint.
+    """Read a checkpoint, each byte of which is checked against the digests written with it.
 
     An attempt that was given up may still be alive and replace it just now: then the one that took its place is read.
 
     Raises:
-        StudyFault: there is none, or it is of another format.
+        FileNotFoundError: there is none, or a part of it is missing.
+        DamageError: it was cut or changed, or is of another format.
     """
     reads = 0
     while True:
@@ -85,26 +118,46 @@ def load_checkpoint(store: Store, folder: str) -> Checkpoint:
         try:
             with host_memory():
                 return _load(store, folder)
-        except (FileNotFoundError, SafetensorError, ValueError, KeyError) as error:
-            if reads == _READS:
-                raise StudyFault(
-                    f"trials.parent.path: no whole checkpoint in {folder} ({error!r}); was it removed, or is this not "
-                    "the volume it was written to?"
+        except (FileNotFoundError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            if reads < _READS:
+                continue
+            if isinstance(error, FileNotFoundError):
+                raise FileNotFoundError(
+                    f"no whole checkpoint in {folder}; was it removed, or is this not the volume it was written to?"
                 ) from error
+            why = error if isinstance(error, DamageError) else repr(error)
+            raise DamageError(f"the checkpoint in {folder} cannot be read: {why}") from error
 
 
 def _load(store: Store, folder: str) -> Checkpoint:
-    state = json.loads(store.read(f"{folder}/state.json"))
-    if state["format"] != FORMAT:
-        raise StudyFault(f"checkpoint: {folder} has format {state['format']}, this trainer reads {FORMAT}")
+    index = json.loads(store.read(f"{folder}/state.json"))
+    if index["format"] != FORMAT:
+        raise DamageError(f"it has format {index['format']}, this trainer reads {FORMAT}")
+    digest = index.pop("digest", None)
+    if digest is not None and digest != _digest(index):
+        raise DamageError("state.json does not match its digest")
+    digests = index.get("sha256", {})  # checkpoints of earlier versions have none
     return Checkpoint(
-        layers=state["layers"],
-        step=state["step"],
-        tokens=state["tokens"],
-        weights=load(store.read(f"{folder}/{state['weights']}")),
-        optimizer=load(store.read(f"{folder}/{state['optimizer']}")),
-        extra=state["extra"],
+        layers=index["layers"],
+        step=index["step"],
+        tokens=index["tokens"],
+        weights=_read_tensors(store, folder, index["weights"], digests),
+        optimizer=_read_tensors(store, folder, index["optimizer"], digests),
+        extra=index["extra"],
     )
+
+
+def _read_tensors(store: Store, folder: str, name: str, digests: Mapping[str, str]) -> dict[str, Tensor]:
+    content = store.read(f"{folder}/{name}")
+    if name in digests and hashlib.sha256(content).hexdigest() != digests[name]:
+        raise DamageError(f"{name} does not match its digest")
+    tensors: dict[str, Tensor] = load(content)
+    return tensors
+
+
+def _digest(index: Mapping[str, Any]) -> str:
+    """Of the index without its own digest."""
+    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
 
 
 def _serialise(tensors: dict[str, Tensor]) -> bytes:

@@ -25,6 +25,8 @@ class ExitCode(enum.IntEnum):
     """The device's memory did not suffice: retry with fewer layers or in a larger class, and tighten the profile."""
     STUDY_FAULT = 43
     """The study itself is at fault (bad model, bad data, bad entrypoint): never retried."""
+    INFRASTRUCTURE = 44
+    """Device, driver, storage or the trainer itself failed: tried again, elsewhere if there is a choice."""
     STOPPED = 143
     """Stopped by SIGTERM or SIGINT with a checkpoint: resumed, not charged as a failure."""
 
@@ -50,6 +52,8 @@ class TrialResult(Record):
     tokens: Annotated[int, Field(ge=0)] = 0
     checkpoint: str | None = None
     """Relative to `RunSpec.checkpoint`; None where nothing was written."""
+    checkpoint_lost: bool = False
+    """The checkpoint that it was to go on from is missing or damaged: it must begin again without."""
 
     @field_validator("objective", mode="before")
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -77,6 +77,8 @@ class RunSpec(Section):
     """The trainer writes `host:port` of its /metrics here once it listens."""
     linger_seconds: Annotated[float, Field(ge=0)] = 0.0
     """How long /metrics stays up after the last value, so that a scraper sees it; POST /release ends it early."""
+    device: Literal["cuda", "cpu"] | None = None
+    """Kind of device that the run was promised; without it the trainer takes an accelerator where it finds one."""
     memory_limit: Annotated[int, Field(ge=1)] | None = None
     """Bytes that this run may hold on its device. On a CPU the trainer enforces it by its own count of live tensors."""
     cache_bytes: Annotated[int, Field(ge=0)] = 0

@@ -12,7 +12,7 @@ import math
 import random
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from frostline_trainer.checkpoints.checkpoint import Checkpoint, copy_into, load_checkpoint, save_checkpoint
+from frostline_trainer.checkpoints.checkpoint import Checkpoint, copy_into, load_parents, save_checkpoint
 from frostline_trainer.checkpoints.interval import LARGEST_SHARE, Interval, survived
 from frostline_trainer.checkpoints.store import Store
 from frostline_trainer.contract import (
@@ -35,8 +35,9 @@ from frostline_trainer.contract import (
     checkpoint_folder,
 )
 from frostline_trainer.custom.turns import Turns
+from frostline_trainer.device.failures import is_device_failure, is_out_of_memory
 from frostline_trainer.device.placement import host_memory, to_device
-from frostline_trainer.errors import StudyFault
+from frostline_trainer.errors import InfrastructureFault, StudyFault, located
 from frostline_trainer.logs import log
 from frostline_trainer.models.cut import ChainNetwork, Suffix
 from frostline_trainer.models.vision import cut
@@ -64,7 +65,7 @@ class Trial:
         self.data: DataSpec = run.data
         self.layers: int = run.layers
         """z: how many units, counted from the output, this rung trains."""
-        self._saved = load_checkpoint(place.store, spec.parent.path) if spec.parent else None
+        self._saved = place.parents.get(spec.name)
         self.start_tokens: int = self._saved.tokens if self._saved else 0
         """Tokens (samples) seen in earlier rungs and attempts: where to go on in the data."""
         self.tokens: int = run.tokens
@@ -220,8 +221,17 @@ def chain(model: nn.Module | Sequence[nn.Module]) -> ChainNetwork:
 class Place:
     """What the trials of a run have in common."""
 
-    def __init__(self, store: Store, metrics: RunMetrics, stopped: Callable[[], bool], turns: Turns):
+    def __init__(
+        self,
+        store: Store,
+        metrics: RunMetrics,
+        stopped: Callable[[], bool],
+        turns: Turns,
+        parents: Mapping[str, Checkpoint] | None = None,
+    ):
         self.store, self.metrics, self.stopped, self.turns = store, metrics, stopped, turns
+        self.parents = parents or {}
+        """Checkpoints to go on from, by trial."""
 
 
 def run_custom(
@@ -235,7 +245,8 @@ def run_custom(
     assert spec.model.entrypoint is not None
     function = load_entrypoint(spec.model.entrypoint)
     turns = Turns(len(spec.trials))
-    place = Place(store, metrics, stopped, turns)
+    parents = load_parents(store, {t.name: t.parent.path for t in spec.trials if t.parent is not None})
+    place = Place(store, metrics, stopped, turns, parents)
     trials = [Trial(spec, trial, device, place) for trial in spec.trials]
 
     def evaluate(trial: Trial) -> TrialResult:
@@ -246,31 +257,33 @@ def run_custom(
             trial._call(function)
         except _Diverged:
             return trial._result("Diverged")
-        except (StudyFault, torch.OutOfMemoryError, MemoryError):
+        except (StudyFault, InfrastructureFault):
             raise
         except Exception as error:
+            if is_out_of_memory(error) or is_device_failure(error):
+                raise
             traceback.print_exc()
-            raise StudyFault(f"entrypoint {spec.model.entrypoint} raised {raised(error)}") from error
+            raise StudyFault(f"entrypoint {spec.model.entrypoint} raised {located(error)}") from error
         except SystemExit as left:
             raise StudyFault(
                 f"entrypoint {spec.model.entrypoint} left with sys.exit({left.code}); return instead"
             ) from left
-        if trial._seen >= spec.tokens:
+        over = trial._seen >= spec.tokens
+        if over and trial._objective is not None:
             return trial._result("Completed")
         if stopped():
             return trial._result("Stopped")
+        if over:
+            raise StudyFault(
+                f"entrypoint {spec.model.entrypoint} never reported the study's objective {spec.metric!r}; after the "
+                f"last evaluation call trial.report(tokens=trial.tokens, {spec.metric}=...)"
+            )
         raise StudyFault(
             f"entrypoint {spec.model.entrypoint} returned after {trial._seen} of {spec.tokens} tokens; train until "
             "trial.tokens and report there"
         )
 
     return turns.run([lambda trial=trial: evaluate(trial) for trial in trials])  # type: ignore[misc]
-
-
-def raised(error: BaseException) -> str:
-    """An exception in a line: kind, words, and the file and line that it came from."""
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
 
 
 def load_entrypoint(name: str) -> Callable[[Trial], None]:
@@ -289,7 +302,7 @@ def load_entrypoint(name: str) -> Callable[[Trial], None]:
             f"model.entrypoint: {name} cannot be imported ({error}); it must be in the image or on PYTHONPATH"
         ) from error
     except (Exception, SystemExit) as error:  # the module's own code runs as it is imported
-        raise StudyFault(f"model.entrypoint: importing {module_name} raised {raised(error)}") from error
+        raise StudyFault(f"model.entrypoint: importing {module_name} raised {located(error)}") from error
     if not callable(function):
         raise StudyFault(f"model.entrypoint: {name} is no function")
     return function  # type: ignore[no-any-return]

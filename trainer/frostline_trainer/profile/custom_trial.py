@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from frostline_trainer.checkpoints.store import Store
 from frostline_trainer.contract import ProfileSpec, Reason, RunSpec, TrialResult, TrialSpec
-from frostline_trainer.custom.entrypoint import Place, Trial, chain, load_entrypoint, raised, seed_everything
+from frostline_trainer.custom.entrypoint import Place, Trial, chain, load_entrypoint, seed_everything
 from frostline_trainer.custom.turns import Turns
-from frostline_trainer.errors import StudyFault
+from frostline_trainer.errors import StudyFault, located
 from frostline_trainer.models.cut import Suffix
 from frostline_trainer.reporting.metrics import RunMetrics
 
@@ -136,7 +136,7 @@ def attempt(
         except (StudyFault, torch.OutOfMemoryError, MemoryError):
             raise
         except Exception as error:
-            raise StudyFault(f"entrypoint {entrypoint} raised {raised(error)}") from error
+            raise StudyFault(f"entrypoint {entrypoint} raised {located(error)}") from error
         except SystemExit as left:
             raise StudyFault(f"entrypoint {entrypoint} left with sys.exit({left.code}); return instead") from left
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from frostline_trainer.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from frostline_trainer.checkpoints.checkpoint import Checkpoint, load_parents
 from frostline_trainer.checkpoints.store import Store
 from frostline_trainer.contract import Precision, RunSpec, TrainingSpec
 from frostline_trainer.data.open import open_data
@@ -109,6 +109,7 @@ def assemble(
 
     Raises:
         StudyFault: z is not in 1..L, or a parent's checkpoint does not fit.
+        CheckpointsLost: a parent's checkpoint is missing or damaged.
     """
     training = _agreed(spec)
     objective = _objective(spec, source)
@@ -120,7 +121,7 @@ def assemble(
     if estimating:
         to_device(whole, device)
         estimate_statistics(whole, _statistics_batches(source, spec.seed, device))
-    saved = {t.name: load_checkpoint(store, t.parent.path) for t in spec.trials if t.parent is not None}
+    saved = load_parents(store, {t.name: t.parent.path for t in spec.trials if t.parent is not None})
     untied = [t.name in saved and _was_untied(saved[t.name], network.layers) for t in spec.trials]
     layers = network.layers
     with contextlib.nullcontext() if estimating else host_memory():

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from frostline_trainer.checkpoints.checkpoint import load_checkpoint
+from frostline_trainer.checkpoints.checkpoint import load_checkpoint, load_parents
 from frostline_trainer.checkpoints.store import Store
-from frostline_trainer.errors import StudyFault
+from frostline_trainer.errors import CheckpointsLost, StudyFault
 from tests.unit.trainer.conftest import evaluate, run_spec, trial
 
 
@@ -31,7 +31,7 @@ def test_a_checkpoint_of_more_layers_or_of_nothing_is_refused(tmp_path: Path) ->
     with pytest.raises(StudyFault, match=r"of more layers than this run trains"):
         evaluate(run_spec("MLP", [trial("MLP", "a", first, 3)], 1, 4, tmp_path, rung=1))
     (tmp_path / "a/rung-0-run/state.json").unlink()
-    with pytest.raises(StudyFault, match="no whole checkpoint in a/rung-0-run"):
+    with pytest.raises(CheckpointsLost, match="no whole checkpoint in a/rung-0-run"):
         evaluate(run_spec("MLP", [trial("MLP", "a", first, 3)], 3, 4, tmp_path, rung=1))
 
 
@@ -58,20 +58,56 @@ def test_a_checkpoint_that_is_replaced_while_it_is_read_is_read_anew(
     assert load_checkpoint(Store(str(tmp_path)), "a/rung-0-0").step == 4
 
 
-@pytest.mark.parametrize("damage", ["gone", "no document", "half a document", "torn weights", "other format"])
-def test_a_checkpoint_that_cannot_be_read_is_the_studys_fault_and_says_where(tmp_path: Path, damage: str) -> None:
-    evaluate(run_spec("MLP", [trial("MLP", "a")], 2, 2, tmp_path, run="x-0"))
-    document = tmp_path / "a/rung-0-0/state.json"
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("gone", "no whole checkpoint in a/rung-0-0"),
+        ("no tensors", "no whole checkpoint in a/rung-0-0"),
+        ("no document", "a/rung-0-0"),
+        ("half a document", "a/rung-0-0"),
+        ("cut weights", "weights-2.safetensors does not match its digest"),
+        ("one bit of the optimizer", "optimizer-2.safetensors does not match its digest"),
+        ("one step more", "state.json does not match its digest"),
+        ("other format", "format 99"),
+    ],
+)
+def test_a_checkpoint_that_is_not_as_it_was_written_is_lost_and_says_where(
+    tmp_path: Path, damage: str, said: str
+) -> None:
+    trials = [trial("MLP", "a"), trial("MLP", "b")]
+    evaluate(run_spec("MLP", trials, 2, 2, tmp_path, run="x-0"))
+    folder = tmp_path / "a/rung-0-0"
+    document = folder / "state.json"
     match damage:
         case "gone":
             shutil.rmtree(tmp_path / "a")
+        case "no tensors":
+            (folder / "optimizer-2.safetensors").unlink()
         case "no document":
             document.write_text("{")
         case "half a document":
             document.write_text('{"format": 1}')
-        case "torn weights":
-            (tmp_path / "a/rung-0-0/weights-2.safetensors").write_bytes(b"torn")
+        case "cut weights":
+            path = folder / "weights-2.safetensors"
+            path.write_bytes(path.read_bytes()[:-4])
+        case "one bit of the optimizer":
+            path = folder / "optimizer-2.safetensors"
+            content = bytearray(path.read_bytes())
+            content[-3] ^= 1
+            path.write_bytes(content)
+        case "one step more":
+            document.write_text(document.read_text().replace('"step": 2', '"step": 3'))
         case "other format":
             document.write_text('{"format": 99}')
-    with pytest.raises(StudyFault, match="a/rung-0-0"):
-        load_checkpoint(Store(str(tmp_path)), "a/rung-0-0")
+    with pytest.raises(CheckpointsLost, match=said) as caught:
+        load_parents(Store(str(tmp_path)), {"a": "a/rung-0-0", "b": "b/rung-0-0"})
+    assert caught.value.trials == ("a",)
+
+
+def test_a_checkpoint_of_an_earlier_version_has_no_digests_and_is_read(tmp_path: Path) -> None:
+    evaluate(run_spec("MLP", [trial("MLP", "a")], 2, 2, tmp_path, run="x-0"))
+    document = tmp_path / "a/rung-0-0/state.json"
+    index = json.loads(document.read_text())
+    del index["sha256"], index["digest"]
+    document.write_text(json.dumps(index))
+    assert load_checkpoint(Store(str(tmp_path)), "a/rung-0-0").step == 2

@@ -75,6 +75,15 @@ def lazy(trial: Trial) -> None:
     trial.report(tokens=8, loss=1.0)
 
 
+def silent(trial: Trial) -> None:
+    trial.freeze([nn.Linear(2, 2), nn.Linear(2, 2)])
+    trial.report(tokens=trial.tokens)
+
+
+def exhausted(trial: Trial) -> None:
+    raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+
+
 def broken(trial: Trial) -> None:
     raise KeyError("no such thing")
 
@@ -154,12 +163,22 @@ def test_a_stopped_custom_trial_is_checkpointed_as_it_stands(tmp_path: Path) -> 
     [
         ("lazy", r"returned after 8 of 80 tokens; train until trial.tokens"),
         ("broken", r"raised KeyError: 'no such thing' \(test_entrypoint.py, line \d+\)"),
+        ("silent", r"never reported the study's objective 'loss'; .*trial.report\(tokens=trial.tokens, loss=...\)"),
         ("missing", r"model.entrypoint: .*missing cannot be imported"),
     ],
 )
 def test_a_wrong_entrypoint_is_the_studys_fault(function: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(StudyFault, match=message):
         run(function, {"a": {}, "b": {}}, tmp_path)
+
+
+def test_memory_that_runs_out_in_an_entrypoint_is_not_its_fault(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="ALLOC_FAILED"):
+        run("exhausted", {"a": {}, "b": {}}, tmp_path)
+
+
+def test_a_trial_stopped_before_its_last_evaluation_is_stopped(tmp_path: Path) -> None:
+    assert run("silent", {"a": {}}, tmp_path, z=1, stopped=lambda: True)["a"].reason == "Stopped"
 
 
 def test_a_missing_objective_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
