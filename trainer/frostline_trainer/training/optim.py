@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from frostline_trainer.contract import OptimizerSpec
 from frostline_trainer.errors import StudyFault
+from frostline_trainer.training.adafactor import Adafactor
 
 OptimizerBuilder = Callable[[OptimizerSpec, Iterable[nn.Parameter]], Optimizer]
 
@@ -42,7 +43,7 @@ def build_optimizer(spec: OptimizerSpec, parameters: Iterable[nn.Parameter]) -> 
     if spec.fused:
         raise StudyFault(f"training.optimizer.fused: {spec.name} has no fused kernel; leave fused unset")
     if spec.name == "Adafactor":
-        return torch.optim.Adafactor(groups, lr=spec.lr)
+        return Adafactor(groups, lr=spec.lr)
     try:
         package = importlib.import_module("bitsandbytes")
     except ImportError as error:

@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from frostline_trainer.checkpoints.store import Store
 from frostline_trainer.contract import TrialResult
-from frostline_trainer.training.loop import evaluation_steps
+from frostline_trainer.data.order import BatchOrder
+from frostline_trainer.training.loop import evaluation_steps, train_step
+from frostline_trainer.training.pack import build_pack
 from tests.unit.trainer.conftest import FAMILIES, evaluate, run_spec, saved, trial
 
 FAMILY = pytest.mark.parametrize("family", list(FAMILIES))
@@ -148,3 +152,35 @@ def test_dropout_masks_follow_seed_and_step_not_what_was_drawn_before(tmp_path: 
     two = evaluate(run_spec("MLP", [trial("MLP", "a", dropout=0.5)], 2, 3, tmp_path / "2"))["a"]
     none = evaluate(run_spec("MLP", [trial("MLP", "a", dropout=0.0)], 2, 3, tmp_path / "3"))["a"]
     assert one.objective == two.objective != none.objective
+
+
+class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts how often a tensor's value is asked for, which on a GPU waits for all work before it."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW", "Adam", "SGD", "Adafactor"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@FAMILY
+def test_a_step_asks_for_no_value_from_the_device(
+    family: str, optimizer: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Which batch comes next is looked up in host memory, on a GPU as well.
+    monkeypatch.setattr(BatchOrder, "batch_at", lambda order, position: position % order.batches)
+    settings = {"optimizer": {"name": optimizer}, "gradientClipping": 1.0, "accumulation": 2, "precision": precision}
+    trials = [trial(family, name, **settings) for name in ("a", "b")]
+    pack = build_pack(run_spec(family, trials, 2, 8, tmp_path), torch.device("cpu"), Store(str(tmp_path)))
+    train_step(pack, 0, pack.members)  # the first one creates the optimizers' state
+    with Waits() as waits:
+        train_step(pack, 1, pack.members)
+        assert waits.count == 0
+        pack.members[0].recent_loss()
+        assert waits.count == 1
+    pack.batches.close()
