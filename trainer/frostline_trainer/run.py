@@ -147,13 +147,13 @@ def evaluate_run(
                     trials = train(pack, store, metrics, stopped)
             finally:
                 pack.batches.close()
-        interrupted = any(trial.reason == "Stopped" for trial in trials)
+        interrupted = [trial for trial in trials if trial.reason == "Stopped"]
         result = RunResult(
             run=spec.run,
             layers=spec.layers,
             exit_code=ExitCode.STOPPED if interrupted else ExitCode.DONE,
             trials=trials,
-            message="stopped by a signal; checkpoints are written" if interrupted else "",
+            message=_stopped(interrupted) if interrupted else "",
             seconds=round(time.monotonic() - began, 3),
         )
     except Exception as error:  # noqa: BLE001 - whatever it is, the operator is to have a record of it
@@ -166,6 +166,13 @@ def evaluate_run(
         "train_seconds": 0.0 if training_since is None else round(time.monotonic() - training_since, 3),
     }
     return result.model_copy(update=measured)
+
+
+def _stopped(trials: list[TrialResult]) -> str:
+    unsaved = [trial.name for trial in trials if trial.checkpoint is None]
+    if not unsaved:
+        return "stopped by a signal; checkpoints are written"
+    return f"stopped by a signal; no checkpoint is written of {', '.join(unsaved)}"
 
 
 def _record(spec: RunSpec, error: Exception, began: float) -> RunResult:

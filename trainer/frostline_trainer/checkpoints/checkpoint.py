@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from frostline_trainer.checkpoints.store import Store
+from frostline_trainer.checkpoints.tensors import Digested, size_of, stream
 from frostline_trainer.device.placement import host_memory
 from frostline_trainer.errors import CheckpointsLost, StudyFault
 from frostline_trainer.logs import log
@@ -42,18 +43,23 @@ class Checkpoint:
     extra: dict[str, Any] = field(default_factory=dict)
     """Small further state: the gradient scaler's, whether the head was untied, a custom entrypoint's own."""
 
+    @property
+    def bytes(self) -> int:
+        """Of its tensors."""
+        return size_of([*self.weights.values(), *self.optimizer.values()])
+
 
 def save_checkpoint(store: Store, folder: str, checkpoint: Checkpoint) -> None:
     """Write a checkpoint into a folder of the store, in place of the one that is there, which stays if that fails."""
-    with host_memory():
-        files = {
-            f"weights-{checkpoint.step}.safetensors": _serialise(checkpoint.weights),
-            f"optimizer-{checkpoint.step}.safetensors": _serialise(checkpoint.optimizer),
-        }
+    files = {
+        f"weights-{checkpoint.step}.safetensors": Digested(stream(checkpoint.weights)),
+        f"optimizer-{checkpoint.step}.safetensors": Digested(stream(checkpoint.optimizer)),
+    }
     before = store.list(folder)
     try:
-        for name, content in files.items():
-            store.write(f"{folder}/{name}", content)
+        with host_memory():
+            for name, content in files.items():
+                store.write(f"{folder}/{name}", content)
     except Exception:
         with contextlib.suppress(Exception):
             for name in files.keys() - set(before):
@@ -68,7 +74,7 @@ def save_checkpoint(store: Store, folder: str, checkpoint: Checkpoint) -> None:
         "weights": weights,
         "optimizer": optimizer,
         "extra": checkpoint.extra,
-        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        "sha256": {name: content.sha256() for name, content in files.items()},
     }
     store.write(f"{folder}/state.json", json.dumps(index | {"digest": _digest(index)}, indent=1).encode())
     for name in before:
@@ -158,12 +164,6 @@ def _read_tensors(store: Store, folder: str, name: str, digests: Mapping[str, st
 def _digest(index: Mapping[str, Any]) -> str:
     """Of the index without its own digest."""
     return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
-
-
-def _serialise(tensors: dict[str, Tensor]) -> bytes:
-    content = save({name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()})
-    assert isinstance(content, bytes)
-    return content
 
 
 def copy_into(targets: dict[str, Tensor], saved: dict[str, Tensor], folder: str) -> None:

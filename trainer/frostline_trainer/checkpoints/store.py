@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,13 @@ class Store:
             raise StudyFault(f"checkpoint: {name!r} leads out of the study's folder; it is neither read nor written")
         return f"{self._root}/{name}".rstrip("/")
 
-    def write(self, name: str, content: bytes) -> None:
-        """Create or replace a file."""
+    def write(self, name: str, content: bytes | Iterable[bytes]) -> None:
+        """Create or replace a file; content in parts is written as it comes."""
         if self._remote is not None:
             self._remote.makedirs(self._at(name).rsplit("/", 1)[0], exist_ok=True)
-            self._remote.pipe_file(self._at(name), content)
+            with self._remote.open(self._at(name), "wb") as file:
+                for part in _parts(content):
+                    file.write(part)
             return
         path = Path(self._at(name))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,12 +95,17 @@ class Store:
         return [p.name for p in path.iterdir() if p.is_file()] if path.is_dir() else []
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def _parts(content: bytes | Iterable[bytes]) -> Iterable[bytes]:
+    return (content,) if isinstance(content, bytes) else content
+
+
+def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Replace the file in one step: readers see the old content or the new, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            for part in _parts(content):
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -99,18 +99,30 @@ class Bookkeeping:
                 self._finish(trial)
 
     def results(self) -> list[TrialResult]:
-        """One result per trial, in the run's order; a trial that has not ended was stopped."""
-        for trial in self._pack.members:
-            if trial.reason is None:
-                trial.reason = "Stopped"
-                self._finish(trial)
+        """One result per trial, in the run's order.
+
+        A trial that has not ended was stopped. The smallest checkpoints are written first: should the time that a
+        stopped run is given not suffice, then fewest trials go without.
+        """
+        stopped = [trial for trial in self._pack.members if trial.reason is None]
+        for trial in sorted(stopped, key=lambda trial: trial.checkpoint(self._pack.spec.layers, 0).bytes):
+            trial.reason = "Stopped"
+            self._finish(trial)
         return [self._results[trial.name] for trial in self._pack.spec.trials]
 
     def _finish(self, trial: Member) -> None:
-        """A trial's result, its checkpoint written unless it diverged; its memory is freed."""
+        """A trial's result, its checkpoint written unless it diverged; its memory is freed.
+
+        A checkpoint that a stopped trial cannot write is no reason to lose the others'.
+        """
         assert trial.reason is not None
         name, tokens = trial.spec.name, self._pack.tokens(trial.step)
-        folder = None if trial.reason == "Diverged" else self._checkpoint(trial)
+        folder = None
+        if trial.reason == "Stopped":
+            with survived(name):
+                folder = self._checkpoint(trial)
+        elif trial.reason != "Diverged":
+            folder = self._checkpoint(trial)
         trial.release()
         self._metrics.update(name, finished=trial.reason != "Stopped", memory_peak=self._peak_bytes())
         log(

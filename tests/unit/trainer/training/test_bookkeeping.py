@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,30 @@ def test_metrics_tell_where_a_trial_began_and_how_far_it_is_saved(
     assert metrics.told["tokens"][0] == 48 and metrics.told["tokens"][-1] == 96
     # Not at the end, where a record will tell of it: whoever went on from there had nothing to do
     assert metrics.told["checkpoint_tokens"] == [64, 80]
+
+
+@pytest.mark.parametrize("fails", [None, "c"])
+def test_a_stopped_run_writes_the_smallest_checkpoints_first_and_says_what_it_could_not_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str | None
+) -> None:
+    write = Store.write
+    written: list[str] = []
+
+    def recorded(self: Store, name: str, content: Any) -> None:
+        if fails is not None and name.startswith(fails):
+            raise OSError("no space left on device")
+        if name.endswith("state.json"):
+            written.append(name[0])
+        write(self, name, content)
+
+    monkeypatch.setattr(Store, "write", recorded)
+    sizes = {"a": "AdamW", "b": "Adafactor", "c": "SGD"}
+    trials = [trial("MLP", name, optimizer={"name": kind, "momentum": 0.0}) for name, kind in sizes.items()]
+    asked = itertools.count()
+    results = evaluate(run_spec("MLP", trials, 2, 6, tmp_path), stopped=lambda: next(asked) > 4)
+    assert {result.reason for result in results.values()} == {"Stopped"}
+    assert written == [name for name in "cba" if name != fails]
+    assert [name for name, result in results.items() if result.checkpoint is None] == ([fails] if fails else [])
 
 
 class Told(RunMetrics):
