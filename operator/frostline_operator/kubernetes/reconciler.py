@@ -213,8 +213,8 @@ class StudyController:
     def _profiled(self, spec: HPOStudySpec, draft: Draft) -> ModelProfile | None:
         """What the study's model costs, None where that is not known yet."""
         if self._profile is None:
-            known = self._read_profile() if self._with.journal.begun else None
-            self._profile = known or self._compute_profile(spec, draft)
+            begun = self._with.journal.begun  # before that, what the journal has may be of another spec
+            self._profile = (self._read_profile() if begun else None) or self._compute_profile(spec, draft)
         if self._profile is not None:
             draft.profile(in_words(self._profile))
         return self._profile
