@@ -126,8 +126,10 @@ def overall(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "reached": {s: float(np.mean([c is not None for r in results for c in r["cost"][s]])) for s in SAMPLERS},
     }
     for at in ("12", "24"):
-        speeds = np.log([r["speedUp"][at] for r in results])
-        estimate = measures.bootstrap(len(results), lambda i, v=speeds: float(np.exp(np.nanmean(v[i]))))  # type: ignore[misc]
+        # Where Model never has what Random has, it is taken to need all of the budget and once again.
+        known = [0.5 if r["speedUp"][at] is None or np.isnan(r["speedUp"][at]) else r["speedUp"][at] for r in results]
+        logs = np.log(known)
+        estimate = measures.bootstrap(len(results), lambda i, v=logs: float(np.exp(v[i].mean())))  # type: ignore[misc]
         summary[f"speedUp{at}"] = [estimate.value, estimate.low, estimate.high]
     for key in ("logRegret", "endLogRegret"):
         by = {s: np.array([r[key][s] for r in results]) for s in SAMPLERS}
