@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from frostline_operator.api.dump import to_yaml
 from frostline_operator.api.loader import load_study
+from frostline_operator.api.yaml import to_yaml
 from frostline_operator.report.local import read_record
 
 ROOT = Path(__file__).parents[1]

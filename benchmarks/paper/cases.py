@@ -87,7 +87,8 @@ class Case:
         return space.assignments(study.parameters, study.search, self.configurations)
 
     def bound(self, assignment: Assignment) -> TrainingSpec:
-        return bind(self.study(), assignment).training
+        spec = self.study()
+        return bind(spec.parameters, spec.base, assignment).training
 
     def specification(self) -> ProfileSpec:
         study = self.study()

@@ -28,8 +28,8 @@ from benchmarks.paper.cases import CONSTANT, PARAMETERS, ROOT, gpt2
 from benchmarks.peers import tools
 from benchmarks.peers.session import BudgetSpent
 from frostline_operator.api.bindings import bind
-from frostline_operator.api.dump import to_yaml
 from frostline_operator.api.study import HPOStudySpec
+from frostline_operator.api.yaml import to_yaml
 from frostline_operator.report.local import read_record
 from frostline_trainer.checkpoints.store import Store
 from frostline_trainer.contract import RunSpec, TrialSpec
@@ -104,7 +104,7 @@ class RealSession:
         return loss if loss == loss else 1e3
 
     def build(self, configuration: str) -> Pack:
-        training = bind(self.spec, json.loads(configuration)).training
+        training = bind(self.spec.parameters, self.spec.base, json.loads(configuration)).training
         spec = RunSpec(
             study="real", study_uid="real", run="r", rung=0, layers=self.family.layers, tokens=TOKENS, horizon=TOKENS,
             trials=[TrialSpec(name="t", training=training)], model=self.spec.model, data=self.spec.data,

@@ -35,7 +35,7 @@ def test_the_docs_have_manifests_and_fragments() -> None:
 def test_a_manifest_in_the_docs_loads_and_its_configurations_bind(where: str) -> None:
     study = parse_study(MANIFESTS[where])
     for assignment in assignments(study.spec.parameters, study.spec.search, study.spec.search.trials or 8):
-        bind(study.spec, assignment)
+        bind(study.spec.parameters, study.spec.base, assignment)
 
 
 @pytest.mark.parametrize("where", FRAGMENTS)

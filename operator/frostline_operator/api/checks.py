@@ -9,18 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from frostline_operator.api.bindings import contains
-from frostline_operator.api.checks_binding import binding_problems
-from frostline_operator.api.parameters import Parameter
+from frostline_operator.api.bindings import binding_problems, contains
+from frostline_operator.api.parameters import Parameter, size_bound
 from frostline_operator.api.problems import listed, nearest, shown
 from frostline_operator.api.search import BudgetSpec, FidelitySpec, Objective, SearchSpec
-from frostline_operator.api.space_size import size_bound
 from frostline_trainer.contract import DataSpec, FieldPath, ModelSpec, TrainingSpec
-
-if TYPE_CHECKING:
-    from frostline_operator.api.study import HPOStudySpec
 
 Found = Iterator[tuple[FieldPath, str]]
 
@@ -44,14 +38,6 @@ class Sections:
     training: TrainingSpec | None
     budget: BudgetSpec | None
     promotion: str | None
-
-    @classmethod
-    def of(cls, spec: HPOStudySpec) -> Sections:
-        """All of a whole study."""
-        return cls(
-            spec.objective, spec.parameters, spec.search, spec.fidelity, spec.model, spec.data, spec.training,
-            spec.budget, spec.promotion,
-        )  # fmt: skip
 
     @property
     def known(self) -> list[Parameter]:

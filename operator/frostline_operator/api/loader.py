@@ -10,11 +10,20 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from frostline_operator.api.checks import Sections, cross_problems
-from frostline_operator.api.manifest import MOST_LEVELS, Document, read_documents, too_deep
 from frostline_operator.api.parameters import Parameter
-from frostline_operator.api.problems import Problem, StudyError, listed, nearest, shown
+from frostline_operator.api.problems import (
+    Problem,
+    StudyError,
+    describe,
+    known_keys,
+    listed,
+    model_at,
+    nearest,
+    plain_path,
+    shown,
+)
 from frostline_operator.api.study import API_VERSION, HPOStudy, HPOStudySpec
-from frostline_operator.api.wording import describe, known_keys, model_at, plain_path
+from frostline_operator.api.yaml import MOST_LEVELS, Document, read_documents, too_deep
 from frostline_trainer.contract import FieldPath, SectionError
 
 KIND = "HPOStudy"

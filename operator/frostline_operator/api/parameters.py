@@ -1,16 +1,19 @@
-"""The search space: which hyperparameters there are, and what they may be."""
+"""The search space: which hyperparameters there are, what they may be, and how many configurations they make up."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from frostline_operator.api.problems import shown
+from frostline_operator.api.search import SearchSpec
 from frostline_trainer.contract import FieldPath, Scalar, Section
 
+MOST_STEPS = 100_000
+"""Values of a range with a step."""
 ParameterName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", max_length=63)]
 
 
@@ -48,6 +51,12 @@ class Parameter(Section):
     field; any other name reaches custom entrypoints only, as `trial.hyperparameters[name]`."""
     when: Condition | None = None
     """Exists only under this condition on an earlier parameter; elsewhere the bound field keeps its own value."""
+
+    @property
+    def steps(self) -> int:
+        """How many values a range with a step has."""
+        assert self.min is not None and self.max is not None and self.step is not None
+        return math.floor((self.max - self.min) / self.step * (1 + 1e-12)) + 1
 
     def problems(self) -> Iterator[tuple[FieldPath, str]]:
         """Fields that the type needs and does not have, or has and does not know; ranges that are none."""
@@ -98,7 +107,58 @@ class Parameter(Section):
             elif self.step is not None and self.step > width and self.scale == "Linear":
                 text = f"must be at most max - min, which is {shown(width)}, got {shown(self.step)}; lower it"
                 yield ("step",), text
+            elif self.step is not None and width / self.step > MOST_STEPS and self.scale == "Linear":
+                text = (
+                    f"makes more than {MOST_STEPS:,} values, which is as good as a range without steps; remove it, "
+                    f"or raise it to {shown(float(f'{width / MOST_STEPS:.2g}') * 1.1)}"
+                )
+                yield ("step",), text
         if self.scale == "Log" and self.min is not None and self.min <= 0:
             yield ("min",), f"must be above 0 for scale Log, got {shown(self.min)}; raise it or set scale: Linear"
         if self.scale == "Log" and self.step is not None:
             yield ("step",), "step goes with scale Linear only; remove one of the two"
+
+
+class HyperparameterValue(Section):
+    """One hyperparameter and its value."""
+
+    name: ParameterName
+    value: Scalar
+
+
+Assignment = Annotated[list[HyperparameterValue], Field(max_length=100)]
+"""A configuration, in the order in which the study declares its parameters."""
+
+
+def assignment_list(values: Mapping[str, Scalar]) -> list[HyperparameterValue]:
+    """The configuration as the API writes it: a list, because CRDs know no mapping with values of mixed type."""
+    return [HyperparameterValue(name=name, value=value) for name, value in values.items()]
+
+
+def size_bound(parameters: Sequence[Parameter], search: SearchSpec) -> int | None:
+    """No more configurations than this exist; None where a range is continuous, so that there is no bound.
+
+    Exact without conditions. A conditional hyperparameter is counted as if its condition did not exclude anything, so
+    the bound may be too high, never too low.
+    """
+    total = 1
+    for parameter in parameters:
+        count = _count(parameter, search)
+        if count is None:
+            return None
+        total *= count + (0 if parameter.when is None else 1)
+    return total
+
+
+def _count(parameter: Parameter, search: SearchSpec) -> int | None:
+    if parameter.type == "Constant":
+        return 1
+    if parameter.values is not None:
+        return len(parameter.values)
+    assert parameter.min is not None and parameter.max is not None
+    if parameter.step is not None:
+        return parameter.steps
+    whole = int(parameter.max - parameter.min) + 1 if parameter.type == "Int" else None
+    if search.sampler == "Grid":
+        return search.grid_points if whole is None else min(search.grid_points, whole)
+    return whole

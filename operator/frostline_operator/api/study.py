@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from frostline_operator.api.bindings import Bound
 from frostline_operator.api.checks import Sections, cross_problems
 from frostline_operator.api.metrics import MetricsSpec
 from frostline_operator.api.parameters import Parameter
@@ -69,7 +70,16 @@ class HPOStudySpec(Section):
 
     def problems(self) -> Iterator[tuple[FieldPath, str]]:
         """Everything that must hold between sections; see `frostline_operator.api.checks`."""
-        yield from cross_problems(Sections.of(self))
+        sections = Sections(
+            self.objective, self.parameters, self.search, self.fidelity, self.model, self.data, self.training,
+            self.budget, self.promotion,
+        )  # fmt: skip
+        yield from cross_problems(sections)
+
+    @property
+    def base(self) -> Bound:
+        """The sections that hyperparameters are bound to, with the study's own values; see `bindings.bind`."""
+        return Bound(self.model, self.data, self.training)
 
 
 class ObjectMeta(Section):

@@ -19,8 +19,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
 from frostline_operator.api.parameters import Parameter
-from frostline_operator.api.problems import listed, nearest
-from frostline_operator.api.wording import field_named, known_keys
+from frostline_operator.api.problems import field_named, known_keys, listed, nearest
 from frostline_trainer.contract import DataSpec, ModelSpec, OptimizerSpec, ScheduleSpec, TrainingSpec
 
 SECTIONS: dict[str, type[BaseModel]] = {"model": ModelSpec, "data": DataSpec, "training": TrainingSpec}

@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from frostline_operator.api.conditions import StatusCondition
-from frostline_operator.api.parameters import ParameterName
+from frostline_operator.api.parameters import Assignment
+from frostline_operator.api.status import StatusCondition
 from frostline_operator.api.study import API_VERSION, ObjectMeta
-from frostline_trainer.contract import CheckpointRef, Scalar, Section
-
-
-class HyperparameterValue(Section):
-    """One hyperparameter and its value."""
-
-    name: ParameterName
-    value: Scalar
-
-
-Assignment = Annotated[list[HyperparameterValue], Field(max_length=100)]
-"""A configuration, in the order in which the study declares its parameters."""
-
-
-def assignment_list(values: Mapping[str, Scalar]) -> list[HyperparameterValue]:
-    """The configuration as the API writes it: a list, because CRDs know no mapping with values of mixed type."""
-    return [HyperparameterValue(name=name, value=value) for name, value in values.items()]
-
-
-def assignment_dict(values: list[HyperparameterValue]) -> dict[str, Scalar]:
-    """The configuration as code reads it."""
-    return {entry.name: entry.value for entry in values}
+from frostline_trainer.contract import CheckpointRef, Section
 
 
 class HPOTrialSpec(Section):

@@ -18,7 +18,7 @@ from frostline_operator.api.quantity import format_bytes
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.cli.remedies import remedies
 from frostline_operator.engine.forecast import Forecast, forecast
-from frostline_operator.engine.memory import placement
+from frostline_operator.engine.placement import placement
 from frostline_operator.engine.profiling import profile_document
 from frostline_operator.engine.state import Observation, StudyState
 from frostline_operator.kubernetes.settings import OperatorSettings, SettingsError, load_settings

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from frostline_operator.api.dump import to_yaml
 from frostline_operator.api.status import HPOStudyStatus
 from frostline_operator.api.study import GROUP, VERSION, HPOStudy, HPOStudySpec
 from frostline_operator.api.trial import HPOTrial, HPOTrialSpec, HPOTrialStatus
+from frostline_operator.api.yaml import to_yaml
 from frostline_operator.crds.rules import rules_of
 from frostline_operator.crds.schema import Schema, structural
 

@@ -2,12 +2,17 @@
 
 They say the same as the `problems` of the models, which a property test on a real API server holds them to. Scalars of
 any type cannot be read in CEL; what concerns them is left to the operator (condition Accepted=False). Null fields count
-as absent.
+as absent. What must not change once a study has results is here too, also where the API server cannot see a change.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
+
+from frostline_operator.api.parameters import MOST_STEPS
+from frostline_operator.api.study import HPOStudySpec
 
 Rule = dict[str, Any]
 
@@ -136,6 +141,12 @@ _RULES: dict[str, list[Rule]] = {
             "!has(self.min) || !has(self.max) || !has(self.step) || self.scale != 'Linear' || "
             "self.min >= self.max || self.step <= self.max - self.min",
             "step must be at most max - min; lower it",
+            "step",
+        ),
+        _rule(
+            "!has(self.min) || !has(self.max) || !has(self.step) || self.scale != 'Linear' || "
+            f"self.min >= self.max || (self.max - self.min) / self.step <= {float(MOST_STEPS)}",
+            f"step makes more than {MOST_STEPS:,} values; remove it, or raise it",
             "step",
         ),
         _rule(
@@ -323,3 +334,19 @@ def rules_of(section: str) -> list[Rule]:
 def list_keys(section: str) -> dict[str, str]:
     """Which lists of a section are told apart by a key, and by which: the API server then refuses two of one key."""
     return _LIST_KEYS.get(section, {})
+
+
+def fixed_part(spec: HPOStudySpec) -> dict[str, str]:
+    """A digest of each section that is fixed."""
+    document = spec.model_dump(mode="json", by_alias=True)
+    parts: dict[str, Any] = {name: document[name] for name in IMMUTABLE}
+    parts |= {f"search.{name}": document["search"][name] for name in IMMUTABLE_SEARCH}
+    return {
+        f"spec.{name}": hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+        for name, value in parts.items()
+    }
+
+
+def changed_sections(known: dict[str, str], spec: HPOStudySpec) -> list[str]:
+    """Fixed sections that are not what they were."""
+    return [name for name, digest in fixed_part(spec).items() if known.get(name, digest) != digest]

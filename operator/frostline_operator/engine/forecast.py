@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 from frostline_operator.engine import cost
 from frostline_operator.engine.budget import price_per_second
-from frostline_operator.engine.memory import placement
-from frostline_operator.engine.placement import Placement
+from frostline_operator.engine.placement import Placement, placement
 from frostline_operator.engine.plan import Plan, make_plan
 from frostline_operator.engine.schedule import Bracket, Rung
 from frostline_operator.engine.state import Observation

@@ -1,4 +1,4 @@
-"""Turning waiting trials into runs: who shares one, where it goes, and what it may take.
+"""Turning waiting trials into runs: who shares one, where it goes, what it may take, and whether it is tried again.
 
 Trials of one rung share a run when they agree on everything that the frozen prefix and the batches depend on and when
 the cost model says that sharing pays; never so many that devices stand idle.
@@ -14,15 +14,68 @@ from dataclasses import dataclass
 from frostline_operator.api.parameters import Parameter
 from frostline_operator.api.quantity import format_bytes
 from frostline_operator.api.targets import target_of
-from frostline_operator.engine import attempts, cost
+from frostline_operator.engine import cost
 from frostline_operator.engine.actions import StartRun
 from frostline_operator.engine.budget import Reservation, price_per_second, remaining, reserve
-from frostline_operator.engine.memory import placement, predicted_peak
-from frostline_operator.engine.placement import Fit, NothingFits
+from frostline_operator.engine.placement import Fit, NothingFits, placement, predicted_peak
 from frostline_operator.engine.plan import Plan
 from frostline_operator.engine.schedule import goes_on, resumes
-from frostline_operator.engine.state import Observation, StudyState, Trial
+from frostline_operator.engine.state import Observation, Run, RunState, StudyState, Trial
 from frostline_trainer.contract import MAX_TRIALS_PER_RUN
+
+MOST_LOST = 8
+"""A run may be lost (killed, evicted, node gone) so often without being the trial's fault."""
+LOST_BEFORE_SOLO = 2
+"""After so many losses in company a trial runs alone, in case it is what brings its runs down."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How, or whether, to try again."""
+
+    solo: bool = False
+    """Run it without company."""
+    give_up: str | None = None
+    """Why no further attempt is made."""
+    run: str = ""
+    """The attempt that decided."""
+
+
+def judge(state: StudyState, trial: Trial) -> Verdict:
+    """The verdict on a trial that waits for its current rung.
+
+    Out of memory says nothing here: placement finds a larger device, fewer companions or fewer layers. Stopped runs are
+    continued without limit: they are bounded by what stopped them. So is a run that was lost but had saved something.
+    """
+    ended = [run for run in state.runs_of(trial.index, trial.rung) if not run.state.active]
+    faults = [run for run in ended if run.state is RunState.FAULT]
+    alone = next((run for run in faults if not run.packed), None)
+    if alone is not None:
+        return Verdict(give_up=alone.message or "the trainer found the study itself at fault", run=alone.name)
+    lost = _lost(trial, ended)
+    if len(lost) >= MOST_LOST:
+        reason = lost[-1].message or "its run ended without a result"
+        return Verdict(give_up=f"{len(lost)} attempts came to nothing; the last one: {reason}", run=lost[-1].name)
+    return Verdict(solo=bool(faults) or len(lost) >= LOST_BEFORE_SOLO)
+
+
+def _lost(trial: Trial, ended: list[Run]) -> list[Run]:
+    """Losses since the trial has got further than ever before at this rung."""
+    lost: list[Run] = []
+    furthest = 0
+    for run in ended:
+        saved = dict(run.saved).get(trial.index, 0)
+        if saved > furthest:
+            furthest, lost = saved, []
+        elif _came_to_nothing(run):
+            lost.append(run)
+    return lost
+
+
+def _came_to_nothing(run: Run) -> bool:
+    """Lost, or succeeded without a result that counts (else the trial would not be waiting)."""
+    return run.state in (RunState.LOST, RunState.SUCCEEDED)
+
 
 _SUFFIX_ONLY = ("optimizer", "schedule", "gradient_clipping", "label_smoothing", "dropout", "depth_transfer")
 """Training fields that concern the trainable part only, so that trials may share a run whatever these are."""
@@ -108,7 +161,7 @@ class Launcher:
         groups: dict[tuple[int, int, tuple[int, int], bool, str], list[int]] = {}
         for trial in self._state.trials.values():
             if trial.waiting and trial.index not in busy:
-                solo = attempts.judge(self._state, trial).solo
+                solo = judge(self._state, trial).solo
                 start = self._start(trial)
                 key = (trial.bracket, trial.rung, start, solo, self._batch_key(trial))
                 groups.setdefault(key, []).append(trial.index)
@@ -225,7 +278,12 @@ class Launcher:
 
 
 def _separates(parameter: Parameter) -> bool:
-    """Whether trials that differ in this parameter cannot share a run (see `api.bindings.prefix_key`)."""
+    """Whether trials that differ in this parameter cannot share a run.
+
+    Trials of a run share its frozen prefix and its batches, so they must agree on model and data, on what makes a
+    batch, on precision and on activation checkpointing: on everything but what concerns the trainable part only. A
+    parameter that is bound to no field reaches a Custom entrypoint, which builds each trial's model itself.
+    """
     target = target_of(parameter)
     if target is None:
         return False

@@ -2,6 +2,20 @@
 
 A run's need is the predicted peak times (1 + headroom). It goes to the smallest memory class that fits its z, so that
 large cards stay free for high rungs. Where no class fits, z becomes the largest that does.
+
+What finished runs teach about a memory profile is one factor per model and memory class. A prediction is made without
+the card, so each run's measured peak is held against it. The factor multiplies `MemoryProfile.required`. Its rules:
+
+- **From measurements** it is the highest ratio of measured to predicted live bytes so far. A maximum does not depend on
+  the order in which runs finish, and a single greedy configuration is what runs out of memory.
+- **Never below 1 until `RUNS_TO_TRUST` runs agree**, then not below `LOWEST`: memory is given back slowly.
+- **Running out of memory sets a floor** just high enough that the run which failed would no longer be said to fit.
+  Later successes do not lower it: they say nothing about the run that failed.
+- It never exceeds `HIGHEST`: a profile that wrong is not corrected but distrusted; what ran out is then avoided by
+  itself (`OutOfMemory`): the same z and trials are not tried again on an equal or smaller device.
+
+Everything here is a pure function of its arguments, and nothing is kept: a correction is made anew from the study's
+runs, for each memory class (`corrections`).
 """
 
 from __future__ import annotations
@@ -10,7 +24,65 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from frostline_operator.engine.schedule import Rung
-from frostline_operator.engine.state import MemoryClass
+from frostline_operator.engine.state import MemoryClass, Observation, Run, RunState, StudyState
+
+LOWEST = 0.95
+"""Least factor: the profile's own margin (1.08 or more) is never eaten up by optimism."""
+HIGHEST = 4.0
+"""Largest factor."""
+RUNS_TO_TRUST = 3
+"""Measured runs before a factor below 1 is believed."""
+STEP = 1.01
+"""By how much a failed run's need is put above the memory that did not suffice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What is known of one model on one GPU product."""
+
+    highest: float = 0.0
+    """Highest ratio of measured to predicted bytes; 0 before the first run."""
+    runs: int = 0
+    """Runs measured."""
+    floor: float = 0.0
+    """Set by runs that ran out of memory; 0 while none did."""
+    failures: int = 0
+    """Runs that ran out of memory although they were said to fit."""
+
+    @property
+    def factor(self) -> float:
+        """What `MemoryProfile.required` is multiplied with, between `LOWEST` and `HIGHEST`."""
+        measured = self.highest if self.runs >= RUNS_TO_TRUST else max(self.highest, 1.0)
+        return min(HIGHEST, max(measured, self.floor, LOWEST))
+
+
+def after_measurement(correction: Correction, *, predicted: int, measured: int) -> Correction:
+    """After a run that ended well: `predicted` is `peak_allocated` at its z, batch and trials, `measured` its peak.
+
+    A run that measured nothing (`measured` 0, as on a CPU without a limit) changes nothing.
+    """
+    if predicted <= 0 or measured <= 0:
+        return correction
+    return replace(correction, highest=max(correction.highest, measured / predicted), runs=correction.runs + 1)
+
+
+def after_exhaustion(correction: Correction, *, required: int, limit: int) -> Correction:
+    """After exit 42: `required` is the profile's own figure (correction 1), `limit` the bytes that did not suffice.
+
+    From then on the same run is no longer said to fit `limit`, up to the bound `HIGHEST`.
+    """
+    if required <= 0 or limit <= 0:
+        return correction
+    if required * correction.factor > limit:  # it was not said to fit: nothing to learn
+        return correction
+    floor = min(HIGHEST, max(correction.floor, limit / required * STEP))
+    return replace(correction, floor=floor, failures=correction.failures + 1)
+
+
+def ratio(predicted: int | None, measured: int | None) -> float | None:
+    """Measured over predicted, for trials and reports, to three digits; None where one of them is unknown."""
+    return round(measured / predicted, 3) if predicted and measured else None
+
 
 Need = Callable[[int, int, MemoryClass], int | None]
 """(layers, trials, class) -> bytes that a device must have free, None where nothing is known."""
@@ -125,3 +197,51 @@ class Placement:
 
 def _size(memory_class: MemoryClass) -> tuple[bool, int, str]:
     return (memory_class.usable_bytes is None, memory_class.usable_bytes or 0, memory_class.name)
+
+
+def placement(seen: Observation, state: StudyState) -> Placement:
+    """The placement rules of a study as its runs have taught them so far."""
+    usable = {memory_class.name: memory_class.usable_bytes for memory_class in seen.classes}
+    failures = [
+        OutOfMemory(usable.get(run.memory_class), run.layers, len(run.trials))
+        for run in state.runs.values()
+        if run.state is RunState.OUT_OF_MEMORY
+    ]
+    learnt = corrections(seen, state)
+
+    def need(layers: int, trials: int, memory_class: MemoryClass) -> int | None:
+        if seen.memory is None:
+            return None
+        factor = learnt.get(memory_class.name, Correction()).factor
+        return seen.memory.required(layers, None, trials, factor)
+
+    rules = seen.spec.placement
+    return Placement(seen.classes, need, rules.margin, failures, rules.overflow, rules.degrade)
+
+
+def predicted_peak(seen: Observation, layers: int, trials: int) -> int | None:
+    """Predicted peak of live bytes: what a run's measured peak is held against."""
+    return None if seen.memory is None else seen.memory.peak_allocated(layers, None, trials)
+
+
+def corrections(seen: Observation, state: StudyState) -> dict[str, Correction]:
+    """The correction of the profile for each memory class, from all ended runs. Their order does not matter."""
+    if seen.memory is None:
+        return {}
+    usable = {memory_class.name: memory_class.usable_bytes for memory_class in seen.classes}
+    learnt: dict[str, Correction] = {}
+    ended = [run for run in state.runs.values() if not run.state.active]
+    for run in sorted(ended, key=lambda run: (run.state is RunState.OUT_OF_MEMORY, run.name)):
+        before = learnt.get(run.memory_class, Correction())
+        learnt[run.memory_class] = _after(seen, before, run, usable.get(run.memory_class))
+    return learnt
+
+
+def _after(seen: Observation, before: Correction, run: Run, usable: int | None) -> Correction:
+    assert seen.memory is not None
+    if run.state is RunState.OUT_OF_MEMORY and usable is not None:
+        required = seen.memory.required(run.layers, None, len(run.trials))
+        return after_exhaustion(before, required=required, limit=usable)
+    if run.state is RunState.SUCCEEDED and run.predicted_bytes:
+        return after_measurement(before, predicted=run.predicted_bytes, measured=run.peak_bytes)
+    return before

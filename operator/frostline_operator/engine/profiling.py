@@ -60,7 +60,7 @@ def corners(spec: HPOStudySpec) -> Iterator[Variant]:
     for values in picked:
         assignment = _complete(spec.parameters, {**first, **values})
         try:
-            bound = bind(spec, assignment)
+            bound = bind(spec.parameters, spec.base, assignment)
         except BindingError:  # a combination that no trial has
             continue
         label = ", ".join(f"{name} = {assignment[name]}" for name in names if name in assignment)

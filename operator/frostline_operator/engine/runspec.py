@@ -30,7 +30,7 @@ def run_spec(
     Where promoted trials may go on from checkpoints, the learning-rate schedule extends over the whole study; with
     promotion Restart each rung has a schedule of its own, which it runs through (arXiv 2504.10735).
     """
-    first = bind(spec, state.trials[run.trials[0]].assignment)
+    first = bind(spec.parameters, spec.base, state.trials[run.trials[0]].assignment)
     restart = spec.promotion == "Restart"
     return RunSpec(
         study=study,
@@ -59,7 +59,7 @@ def run_spec(
 def _trial(spec: HPOStudySpec, plan: Plan, state: StudyState, run: Run, index: int) -> TrialSpec:
     """A trial's part: its hyperparameters as they were drawn, and its training as it is at this rung's depth."""
     trial = state.trials[index]
-    training = bind(spec, trial.assignment).training
+    training = bind(spec.parameters, spec.base, trial.assignment).training
     return TrialSpec(
         name=trial.name,
         hyperparameters=trial.assignment,

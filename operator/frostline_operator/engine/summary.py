@@ -9,13 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from frostline_operator.api.trial import TrialState
-from frostline_operator.engine import algorithms, cost, trust
-from frostline_operator.engine.best import best_trial
+from frostline_operator.engine import cost, promotion
 from frostline_operator.engine.budget import charged
-from frostline_operator.engine.memory import placement
-from frostline_operator.engine.placement import Placement
+from frostline_operator.engine.placement import Placement, placement
 from frostline_operator.engine.plan import Plan, make_plan
-from frostline_operator.engine.promotion import Score
+from frostline_operator.engine.promotion import Score, best_trial
 from frostline_operator.engine.schedule import Bracket, Rung
 from frostline_operator.engine.state import Amounts, Observation, Run, StudyState, Trial
 
@@ -87,7 +85,7 @@ def summarize(seen: Observation) -> Summary:
     plan = make_plan(seen.spec, seen.profile)
     maximize = seen.spec.objective.direction == "Maximize"
     best = best_trial(seen.state, plan, maximize)
-    correlated = trust.correlations(seen.state, plan)
+    correlated = promotion.correlations(seen.state, plan)
     rules = placement(seen, seen.state)
     return Summary(
         rungs=tuple(
@@ -125,11 +123,11 @@ def _row(
     rung: Rung,
     maximize: bool,
     rules: Placement,
-    correlated: trust.Correlation,
+    correlated: promotion.Correlation,
 ) -> RungRow:
     state = seen.state
     members = [t for t in state.trials.values() if t.bracket == bracket.index]
-    here = algorithms.scores(members, rung.index)
+    here = promotion.scores(members, rung.index)
     runs = [run for run in state.runs.values() if (run.bracket, run.rung) == (bracket.index, rung.index)]
     usable = [score.value for score in here if score.usable and score.value is not None]
     return RungRow(
@@ -183,10 +181,10 @@ def _trained_flops(seen: Observation, run: Run) -> float:
 
 
 def _conditions(
-    seen: Observation, plan: Plan, rules: Placement, correlated: Sequence[trust.Correlation]
+    seen: Observation, plan: Plan, rules: Placement, correlated: Sequence[promotion.Correlation]
 ) -> list[Condition]:
     found = []
-    untrusted = trust.untrusted_rungs(correlated, seen.spec.trust)
+    untrusted = promotion.untrusted_rungs(correlated, seen.spec.trust)
     if untrusted:
         rung = untrusted[0]
         rho, count = correlated[rung]

@@ -12,11 +12,11 @@ import math
 from pydantic.alias_generators import to_camel
 
 from frostline_operator.api.study import HPOStudySpec
-from frostline_operator.engine import algorithms, attempts, launch, proposals, space, trust
+from frostline_operator.engine import launch, promotion, proposals, space
 from frostline_operator.engine.actions import Action, CreateTrial, EndTrial, FailTrial, Finish, StopRun, Wait
-from frostline_operator.engine.best import best_trial
 from frostline_operator.engine.budget import remaining
 from frostline_operator.engine.plan import Plan, make_plan
+from frostline_operator.engine.promotion import best_trial
 from frostline_operator.engine.state import Finished, FinishReason, Observation, StudyState
 from frostline_operator.engine.transition import apply
 
@@ -74,19 +74,19 @@ class _Tick:
         busy = self.state.busy()
         for trial in list(self.state.trials.values()):
             if trial.waiting and trial.index not in busy:
-                verdict = attempts.judge(self.state, trial)
+                verdict = launch.judge(self.state, trial)
                 if verdict.give_up is not None:
                     self.do(FailTrial(trial.index, trial.rung, verdict.run, verdict.give_up))
 
     def _end_by_result(self) -> None:
-        for end in algorithms.ended_by_result(self.state, self.plan):
+        for end in promotion.ended_by_result(self.state, self.plan):
             self.do(end)
 
     def _goal_reached(self) -> bool:
         goal = self.spec.objective.goal
         if goal is None:
             return False
-        at_top = [s for s in algorithms.scores(self.state.trials.values(), self.plan.top) if s.usable]
+        at_top = [s for s in promotion.scores(self.state.trials.values(), self.plan.top) if s.usable]
         values = [s.value for s in at_top if s.value is not None]
         return any(value >= goal if self.maximize else value <= goal for value in values)
 
@@ -98,7 +98,7 @@ class _Tick:
             return
         for bracket in self.plan.brackets:
             self._create_bracket(bracket.index)
-            for move in algorithms.synchronous_moves(self.state, self.plan, bracket, self.maximize):
+            for move in promotion.synchronous_moves(self.state, self.plan, bracket, self.maximize):
                 self.do(move)
 
     def _create_bracket(self, index: int) -> None:
@@ -106,10 +106,10 @@ class _Tick:
         bracket = self.plan.brackets[index]
         if offset + bracket.sizes[0] - 1 in self.state.trials:
             return
-        drawn = space.assignments(self.spec.parameters, self.spec.search, offset + bracket.sizes[0])
-        for position in range(offset, len(drawn)):
+        drawn = space.assignments(self.spec.parameters, self.spec.search, offset + bracket.sizes[0], offset)
+        for position, assignment in enumerate(drawn, offset):
             if position not in self.state.trials:
-                self._create(position, index, bracket.first_rung, drawn[position])
+                self._create(position, index, bracket.first_rung, assignment)
 
     def _climb_asynchronously(self) -> None:
         self._promote_asynchronously()
@@ -118,7 +118,7 @@ class _Tick:
             self._promote_asynchronously()
 
     def _promote_asynchronously(self) -> None:
-        for move in algorithms.asynchronous_promotions(
+        for move in promotion.asynchronous_promotions(
             self.state, self.plan, self.spec.search.eta, self.maximize, self.entry_closed
         ):
             self.do(move)
@@ -148,12 +148,12 @@ class _Tick:
         if self.spec.search.sampler == "Model":
             return proposals.propose(self.spec, self.state, self.plan.top, count)
         known = len(self.state.trials)
-        return space.assignments(self.spec.parameters, self.spec.search, known + count)[known:]
+        return space.assignments(self.spec.parameters, self.spec.search, known + count, known)
 
     def _entry_rung(self) -> int:
         if self.spec.trust.on_untrusted != "RaiseLowestRung":
             return 0
-        return trust.lowest_trusted_rung(self.state, self.plan, self.spec.trust)
+        return promotion.lowest_trusted_rung(self.state, self.plan, self.spec.trust)
 
     def _create(self, index: int, bracket: int, rung: int, assignment: space.Assignment) -> None:
         self.do(CreateTrial(index, trial_name(self.seen.name, index), bracket, rung, assignment))

@@ -7,7 +7,7 @@ import json
 from frostline_operator.api.loader import PRICES, validate_study
 from frostline_operator.api.problems import StudyError
 from frostline_operator.api.study import HPOStudySpec
-from frostline_operator.crds.fixed import changed_sections, fixed_part
+from frostline_operator.crds.rules import changed_sections, fixed_part
 from frostline_operator.kubernetes.client.api import Manifest
 from frostline_operator.kubernetes.journal import Journal
 from frostline_operator.kubernetes.objects import names

@@ -13,11 +13,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from frostline_operator import __version__
-from frostline_operator.api.problems import nearest
+from frostline_operator.api.problems import describe, known_keys, model_at, nearest, plain_path
 from frostline_operator.api.quantity import Bytes
 from frostline_operator.api.search import HEADROOM, Price, priced_twice
 from frostline_operator.api.study import HPOStudySpec, PodTemplate
-from frostline_operator.api.wording import describe, known_keys, model_at, plain_path
 from frostline_operator.scores.settings import PrometheusSettings
 from frostline_trainer.contract import FieldPath, Section, SectionError
 

@@ -16,7 +16,7 @@ import pydantic
 
 from frostline_operator.api.loader import validate_study
 from frostline_operator.api.study import HPOStudy
-from frostline_operator.crds.fixed import changed_sections, fixed_part
+from frostline_operator.crds.rules import changed_sections, fixed_part
 from frostline_operator.engine.profiling import profile_document
 from frostline_operator.engine.state import Observation
 from frostline_operator.local import devices, processes

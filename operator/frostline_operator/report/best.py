@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from frostline_operator.api.bindings import BindingError, bind
-from frostline_operator.api.checks_binding import OPTIMIZER_OF
-from frostline_operator.api.dump import to_yaml
+from frostline_operator.api.bindings import OPTIMIZER_OF, BindingError, bind
 from frostline_operator.api.targets import Target, target_of
+from frostline_operator.api.yaml import to_yaml
 from frostline_operator.report.record import StudyRecord
 
 
@@ -22,7 +21,7 @@ def best_yaml(record: StudyRecord) -> str:
         return ""
     spec, assignment = record.study.spec, record.best.assignment
     try:
-        bound = bind(spec, assignment)
+        bound = bind(spec.parameters, spec.base, assignment)
     except BindingError:  # a record of a study that was edited by hand since
         return to_yaml({"parameters": [_constant(name, value) for name, value in assignment.items()]})
     sections = {

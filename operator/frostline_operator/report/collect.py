@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from frostline_operator import __version__
 from frostline_operator.api.study import HPOStudy
-from frostline_operator.engine.calibration import ratio
+from frostline_operator.engine.placement import ratio
 from frostline_operator.engine.plan import Plan, make_plan
 from frostline_operator.engine.reconcile import Sample
 from frostline_operator.engine.state import Observation, Run, StudyState, Trial

@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from frostline_operator.api.dump import study_to_yaml
+from frostline_operator.api.yaml import study_to_yaml
 from frostline_operator.report import headline, numbers
 from frostline_operator.report.analysis import MIN_TRIALS, agreements, fullest_rung, importances, tuned, value_at
 from frostline_operator.report.best import best_yaml

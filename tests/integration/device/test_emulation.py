@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from frostline_operator.engine import calibration
-from frostline_operator.engine.calibration import Correction
+from frostline_operator.engine import placement
+from frostline_operator.engine.placement import Correction
 from frostline_trainer.contract import ExitCode, ModelProfile, RunResult
 
 MODEL = {"family": "CausalLM", "config": {"model_type": "gpt2", "n_layer": 4, "n_embd": 96, "n_head": 4}}
@@ -82,7 +82,7 @@ def test_a_run_beyond_its_limit_ends_with_42_and_its_retry_with_fewer_layers_end
     failed = run(tmp_path, layers=4, limit=limit)
     assert failed.exit_code == ExitCode.OUT_OF_MEMORY
     assert [trial.reason for trial in failed.trials] == ["OutOfMemory"]
-    learnt = calibration.exhausted(Correction(), required=memory.required(4), limit=limit)
+    learnt = placement.after_exhaustion(Correction(), required=memory.required(4), limit=limit)
     again = memory.largest_layers(limit, correction=learnt.factor)
     assert 1 <= again < 4
     assert run(tmp_path, layers=again, limit=limit).exit_code == ExitCode.DONE
@@ -99,5 +99,5 @@ def test_a_profile_that_is_too_low_is_corrected_by_the_run_that_ran_out(tmp_path
     assert z > 1
     result = run(tmp_path, layers=z, limit=limit)
     assert result.exit_code == ExitCode.OUT_OF_MEMORY
-    learnt = calibration.exhausted(Correction(), required=rosy.required(z), limit=limit)
+    learnt = placement.after_exhaustion(Correction(), required=rosy.required(z), limit=limit)
     assert rosy.largest_layers(limit, correction=learnt.factor) < z

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from frostline_operator.api.dump import to_yaml
+from frostline_operator.api.yaml import to_yaml
 
 Study = dict[str, Any]
 

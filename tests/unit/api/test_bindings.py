@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frostline_operator.api.bindings import BindingError, bind, is_active, prefix_key, shares_prefix
+from frostline_operator.api.bindings import BindingError, Bound, bind, is_active
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.api.targets import UnknownFieldError, bindable, resolve, suggestion
 from frostline_trainer.contract import ModelSpec, Scalar
@@ -39,6 +39,10 @@ def mlp(parameters: list[dict[str, Any]], **changes: Any) -> HPOStudySpec:
     )
 
 
+def bound_by(study: HPOStudySpec, assignment: dict[str, Scalar]) -> Bound:
+    return bind(study.parameters, study.base, assignment)
+
+
 def test_values_go_to_their_fields_and_the_rest_stays() -> None:
     study = spec(
         [
@@ -54,7 +58,7 @@ def test_values_go_to_their_fields_and_the_rest_stays() -> None:
     assignment: dict[str, Scalar] = {
         "lr": 0.01, "weight_decay": 0.5, "batchSize": 16, "opt": "Adam", "width": 128, "factor": 3.0, "new": "x",
     }  # fmt: skip
-    model, data, training = bind(study, assignment)
+    model, data, training = bound_by(study, assignment)
     assert model.config == {
         "model_type": "gpt2", "n_embd": 128, "rope": {"factor": 3.0}, "some": {"where": "x"},
     }  # fmt: skip
@@ -68,7 +72,7 @@ def test_values_go_to_their_fields_and_the_rest_stays() -> None:
 
 def test_one_width_of_an_mlp() -> None:
     study = mlp([{"name": "first", "type": "Int", "min": 4, "max": 64, "bind": "model.hidden.0"}])
-    assert bind(study, {"first": 32}).model.hidden == [32, 8]
+    assert bound_by(study, {"first": 32}).model.hidden == [32, 8]
 
 
 def test_a_conditional_hyperparameter_that_is_absent_leaves_its_field() -> None:
@@ -84,8 +88,8 @@ def test_a_conditional_hyperparameter_that_is_absent_leaves_its_field() -> None:
             },
         ]
     )
-    assert bind(study, {"opt": "AdamW"}).training.optimizer.momentum == 0.9
-    assert bind(study, {"opt": "SGD", "momentum": 0.5}).training.optimizer.momentum == 0.5
+    assert bound_by(study, {"opt": "AdamW"}).training.optimizer.momentum == 0.9
+    assert bound_by(study, {"opt": "SGD", "momentum": 0.5}).training.optimizer.momentum == 0.5
 
 
 @pytest.mark.parametrize(
@@ -100,7 +104,7 @@ def test_a_conditional_hyperparameter_that_is_absent_leaves_its_field() -> None:
 )
 def test_assignments_that_do_not_fit(assignment: dict[str, Scalar], message: str) -> None:
     with pytest.raises(BindingError) as caught:
-        bind(spec([LR]), assignment)
+        bound_by(spec([LR]), assignment)
     assert str(caught.value) == message
 
 
@@ -167,9 +171,9 @@ def test_any_path_resolves_or_says_why_not(parts: list[str]) -> None:
 
 def test_depth_may_vary_where_every_rung_trains_all_layers() -> None:
     depth = {"name": "d", "type": "Categorical", "values": [4, 8], "bind": "model.config.n_layer"}
-    assert bind(spec([depth], fidelity={"layers": {"min": "All"}, "tokens": {"max": 100_000}}), {"d": 8})
+    assert bound_by(spec([depth], fidelity={"layers": {"min": "All"}, "tokens": {"max": 100_000}}), {"d": 8})
     rungs = [{"layers": "All", "tokens": 10_000}, {"layers": "All", "tokens": 20_000}]
-    assert bind(spec([depth], fidelity={"rungs": rungs}), {"d": 8}).model.config["n_layer"] == 8
+    assert bound_by(spec([depth], fidelity={"rungs": rungs}), {"d": 8}).model.config["n_layer"] == 8
 
 
 def test_two_hyperparameters_for_one_field_where_their_conditions_exclude_each_other() -> None:
@@ -180,7 +184,7 @@ def test_two_hyperparameters_for_one_field_where_their_conditions_exclude_each_o
             {**LR, "name": "b", "bind": "training.optimizer.lr", "when": {"parameter": "opt", "values": ["SGD"]}},
         ]
     )
-    assert bind(study, {"opt": "SGD", "b": 0.05}).training.optimizer.lr == 0.05
+    assert bound_by(study, {"opt": "SGD", "b": 0.05}).training.optimizer.lr == 0.05
 
 
 def test_a_custom_model_takes_names_bound_to_nothing() -> None:
@@ -189,28 +193,8 @@ def test_a_custom_model_takes_names_bound_to_nothing() -> None:
         model={"family": "Custom", "entrypoint": "a:b"},
         data={"kind": "None"},
     )
-    bound = bind(study, {"whatever": 0.5})
+    bound = bound_by(study, {"whatever": 0.5})
     assert bound.training == study.training
-    assert not shares_prefix(bound, bound), "nobody knows what its code builds"
-
-
-SUFFIX_ONLY = [
-    ("training.optimizer.lr", 0.5), ("training.optimizer.name", "SGD"), ("training.schedule.warmup", 0.1),
-    ("training.gradientClipping", 1.0), ("training.labelSmoothing", 0.1), ("training.dropout", 0.2),
-]  # fmt: skip
-SHARED = [
-    ("training.batchSize", 4), ("training.accumulation", 2), ("training.sequenceLength", 64),
-    ("training.precision", "bf16"), ("training.prefixPrecision", "bf16"), ("training.activationCheckpointing", True),
-    ("model.config.n_embd", 128), ("model.config.resid_pdrop", 0.0),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("path", "value", "share"), [(*s, True) for s in SUFFIX_ONLY] + [(*s, False) for s in SHARED])
-def test_who_shares_a_prefix(path: str, value: Scalar, share: bool) -> None:
-    plain = bind(spec([LR]), {"lr": 0.01})
-    other = bind(spec([{"name": "p", "type": "Constant", "value": value, "bind": path}]), {"p": value})
-    assert shares_prefix(plain, other) is share
-    assert (prefix_key(plain) == prefix_key(other)) is share
 
 
 def test_defaults_of_other_families_written_out_are_no_mistake() -> None:

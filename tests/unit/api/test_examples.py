@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from frostline_operator.api.bindings import bind
-from frostline_operator.api.dump import study_to_yaml
 from frostline_operator.api.loader import load_study, parse_study
+from frostline_operator.api.yaml import study_to_yaml
 from frostline_operator.engine.schedule import rungs
 from frostline_operator.engine.space import assignments
 
@@ -27,7 +27,7 @@ def test_an_example_loads_and_every_configuration_of_it_binds(path: Path) -> Non
     assert parse_study(study_to_yaml(study)) == study
     drawn = assignments(study.spec.parameters, study.spec.search, study.spec.search.trials or 16)
     for assignment in drawn:
-        bind(study.spec, assignment)
+        bind(study.spec.parameters, study.spec.base, assignment)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

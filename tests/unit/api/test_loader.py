@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frostline_operator.api.dump import study_to_yaml, to_yaml
 from frostline_operator.api.loader import load_study, parse_study, validate_study
-from frostline_operator.api.manifest import read_documents
 from frostline_operator.api.problems import StudyError
 from frostline_operator.api.study import HPOStudy
+from frostline_operator.api.yaml import read_documents, study_to_yaml, to_yaml
 
 from .manifests import CUSTOM, GOOD, VISION, changed
 

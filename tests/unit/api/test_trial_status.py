@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from frostline_operator.api.conditions import StatusCondition
-from frostline_operator.api.status import BestTrial, BudgetLine, HPOStudyStatus, RungStatus
-from frostline_operator.api.trial import HPOTrial, TrialRungResult, assignment_dict, assignment_list
+from frostline_operator.api.parameters import assignment_list
+from frostline_operator.api.status import BestTrial, BudgetLine, HPOStudyStatus, RungStatus, StatusCondition
+from frostline_operator.api.trial import HPOTrial, TrialRungResult
 
 WHEN = datetime(2030, 1, 31, 14, 0, 0, 123456, tzinfo=timezone(timedelta(hours=2)))
 
@@ -45,9 +45,9 @@ def test_a_trial_survives_the_api_server() -> None:
 
 def test_assignments_keep_order_and_types() -> None:
     values = {"b": 1, "a": 1.5, "c": True, "d": "x"}
-    back = assignment_dict(assignment_list(values))
-    assert list(back.items()) == list(values.items())
-    assert back["c"] is True
+    entries = assignment_list(values)
+    assert [(entry.name, entry.value) for entry in entries] == list(values.items())
+    assert entries[2].value is True
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

@@ -188,6 +188,14 @@ WRONG: list[tuple[str, str, str, list[str]]] = [
         "step: 1",
         [":12: spec.parameters[lr].step: must be at most max - min, which is 0.0999, got 1; lower it"],
     ),
+    (
+        "step too small",
+        "scale: Log",
+        "step: 1e-10",
+        [
+            ":12: spec.parameters[lr].step: makes more than 100,000 values, which is as good as a range without steps; remove it, or raise it to 1.1e-06"
+        ],
+    ),
     ("not finite", "max: 1e-1", "max: .inf", [":11: spec.parameters[lr].max: must be finite; give a number"]),
     (
         "fraction for Int",

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from frostline_operator.api.dump import to_yaml
+from frostline_operator.api.yaml import to_yaml
 from frostline_operator.cli import main
 from frostline_operator.local.profile import _message
 from frostline_operator.local.store import SqliteStore

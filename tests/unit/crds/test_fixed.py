@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from frostline_operator.crds.fixed import changed_sections, fixed_part
+from frostline_operator.crds.rules import changed_sections, fixed_part
 from tests.unit.engine.world import study
 
 

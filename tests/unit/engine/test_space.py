@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,7 +35,7 @@ def identities(drawn: list[space.Assignment]) -> set[str]:
 def test_a_configuration_does_not_depend_on_how_many_were_drawn_before(seed: int, sampler: str, first: int) -> None:
     parameters = [LR, OPTIMIZER, MOMENTUM, DEPTH]
     some = draw(parameters, first, seed=seed, sampler=sampler)
-    space._stream.cache_clear()
+    space._drawn.cache_clear()
     many = draw(parameters, 50, seed=seed, sampler=sampler)
     assert many[:first] == some
     assert len(identities(many)) == 50
@@ -86,3 +88,39 @@ def test_given_configurations_come_first_and_are_not_repeated() -> None:
 def test_what_a_given_configuration_leaves_out_is_sampled() -> None:
     first = draw([LR, OPTIMIZER], 1, initial=[{"optimizer": "SGD"}])[0]
     assert first["optimizer"] == "SGD" and 1e-5 <= float(first["lr"]) <= 1e-1
+
+
+def test_many_threads_may_draw_from_one_space_at_a_time() -> None:
+    space._drawn.cache_clear()
+    space._space.cache_clear()
+    answers: list[list[space.Assignment]] = []
+    barrier = threading.Barrier(8)
+
+    def ask(count: int) -> None:
+        barrier.wait()
+        answers.extend(draw([LR, OPTIMIZER, DEPTH], n) for n in range(count, 900, 97))
+
+    threads = [threading.Thread(target=ask, args=(count,)) for count in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    longest = draw([LR, OPTIMIZER, DEPTH], 1000)
+    assert len(answers) == sum(len(range(count, 900, 97)) for count in range(1, 9))
+    assert all(answer == longest[: len(answer)] for answer in answers)
+
+
+def test_a_range_of_very_many_steps_is_never_listed() -> None:
+    fine = [Parameter(name=f"p{i}", type="Float", min=0.0, max=1.0, step=1e-5) for i in range(4)]
+    before = time.perf_counter()
+    assert len(draw(fine, 10)) == len(draw(fine, 10, sampler="Grid")) == 10
+    assert time.perf_counter() - before < 1.0
+
+
+def test_drawing_takes_time_in_proportion_to_what_is_drawn() -> None:
+    """Calls of the work itself are counted, since a busy machine's clock proves nothing."""
+    space._drawn.cache_clear()
+    parameters = [LR, OPTIMIZER]
+    for count in range(1, 5000, 7):
+        draw(parameters, count, seed=12345)
+    assert space._drawn.cache_info().misses <= math.log2(8192)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from frostline_operator.api.bindings import Bound, bind, is_active
-from frostline_operator.api.dump import to_yaml
 from frostline_operator.api.loader import parse_study
 from frostline_operator.api.parameters import Parameter
 from frostline_operator.api.study import HPOStudy
+from frostline_operator.api.yaml import to_yaml
 from frostline_operator.report.best import best_to_yaml, best_yaml
 from frostline_operator.report.record import Best, StudyRecord
 from frostline_trainer.contract import Scalar
@@ -113,7 +113,7 @@ def loaded(made: HPOStudy, text: str) -> tuple[Bound, dict[str, Scalar]]:
     indented = "".join(f"  {line}\n" for line in (to_yaml(rest) + text).splitlines())
     again = parse_study(to_yaml({k: v for k, v in document.items() if k != "spec"}) + "spec:\n" + indented)
     constants = {p.name: p.value for p in again.spec.parameters if p.value is not None}
-    return bind(again.spec, constants), constants
+    return bind(again.spec.parameters, again.spec.base, constants), constants
 
 
 def read(bound: Bound) -> tuple[Any, ...]:
@@ -132,7 +132,7 @@ def test_the_loader_binds_it_to_the_same_configuration(family: str, seed: int) -
     assignment = draw(made.spec.parameters, seed)
     text = best_yaml(record_of(made, assignment))
     bound, constants = loaded(made, text)
-    assert read(bound) == read(bind(made.spec, assignment))
+    assert read(bound) == read(bind(made.spec.parameters, made.spec.base, assignment))
     if family == "Custom":
         loose = {n: v for n, v in assignment.items() if n in ("depth", "mode", "inner")}
         assert {n: constants[n] for n in constants if n != "lr"} == loose

@@ -79,15 +79,17 @@ class Points:
         return min(max((x - low) / (high - low), 0.0), 1.0)
 
 
-def _ordered(choices: list[Scalar] | None) -> bool:
+def _ordered(choices: Sequence[Scalar] | None) -> bool:
     """Whether choices are three or more numbers."""
     if choices is None or len(choices) < 3:
         return False
     return all(isinstance(c, int | float) and not isinstance(c, bool) for c in choices)
 
 
-def _sorted(choices: list[Scalar] | None) -> list[Scalar] | None:
-    return sorted(choices, key=float) if choices is not None and _ordered(choices) else choices
+def _sorted(choices: Sequence[Scalar] | None) -> list[Scalar] | None:
+    if choices is None:
+        return None
+    return sorted(choices, key=float) if _ordered(choices) else list(choices)
 
 
 def _nearest(places: dict[str, float], choices: list[Scalar], value: Scalar) -> float:

@@ -14,9 +14,8 @@ from typing import Any, get_args
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.api.trial import TrialState
 from frostline_operator.engine import cost
-from frostline_operator.engine.calibration import ratio
 from frostline_operator.engine.cost import Speed
-from frostline_operator.engine.memory import placement
+from frostline_operator.engine.placement import placement, ratio
 from frostline_operator.engine.plan import Plan, make_plan
 from frostline_operator.engine.remaining import seconds_left
 from frostline_operator.engine.state import Observation, Run, RunState

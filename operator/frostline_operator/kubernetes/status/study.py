@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from frostline_operator.api.parameters import assignment_list
 from frostline_operator.api.quantity import parse_duration
 from frostline_operator.api.search import BudgetSpec
 from frostline_operator.api.status import BestTrial, BudgetLine, HPOStudyStatus, RungStatus, TrialCounts
-from frostline_operator.api.trial import assignment_list
 from frostline_operator.engine.plan import Plan, make_plan
 from frostline_operator.engine.state import Amounts, Observation, Run, RunState, StudyState
 from frostline_operator.engine.summary import RungRow, Summary

@@ -12,10 +12,11 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
+from frostline_operator.api.parameters import assignment_list
 from frostline_operator.api.study import API_VERSION
-from frostline_operator.api.trial import HPOTrialSpec, HPOTrialStatus, TrialRungResult, assignment_list
-from frostline_operator.engine.calibration import ratio
+from frostline_operator.api.trial import HPOTrialSpec, HPOTrialStatus, TrialRungResult
 from frostline_operator.engine.leftovers import keeps_checkpoint
+from frostline_operator.engine.placement import ratio
 from frostline_operator.engine.plan import Plan
 from frostline_operator.engine.state import RungResult, StudyState, Trial
 from frostline_operator.engine.summary import trial_state

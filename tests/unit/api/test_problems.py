@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from frostline_operator.api.problems import Problem, StudyError, listed, nearest, shown
+from frostline_operator.api.problems import PATTERNS, Problem, StudyError, listed, model_at, nearest, shown
 from frostline_operator.api.status import HPOStudyStatus
 from frostline_operator.api.study import HPOStudy
 from frostline_operator.api.trial import HPOTrial
-from frostline_operator.api.wording import PATTERNS, model_at
 
 
 def patterns(schema: Any) -> set[str]:

@@ -1,4 +1,4 @@
-"""From YAML text to plain data with the line of everything in it.
+"""From YAML text to plain data with the line of everything in it, and back to YAML that a person can read and apply.
 
 YAML 1.2, so that `1e-4` is a number. What a cluster would read differently (kubectl still takes an unquoted `yes` or
 `on` for true, and `010` for eight) is refused rather than guessed, because the same file goes to both.
@@ -6,14 +6,18 @@ YAML 1.2, so that `1e-4` is a number. What a cluster would read differently (kub
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import BaseModel
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.representer import RoundTripRepresenter
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from frostline_operator.api.problems import Problem
 from frostline_trainer.contract import FieldPath
@@ -213,3 +217,47 @@ def _whole(text: str) -> int:
     base = {"0x": 16, "0o": 8, "0b": 2}.get(unsigned[:2], 10)
     value = int(unsigned, base)
     return -value if digits.startswith("-") else value
+
+
+class _Representer(RoundTripRepresenter):
+    """Floats in the shortest form that reads back as the same float, such as `0.0001` or `1e-05`."""
+
+
+def _float(representer: Any, value: float) -> Any:
+    special = {"inf": ".inf", "-inf": "-.inf", "nan": ".nan"}
+    return representer.represent_scalar("tag:yaml.org,2002:float", special.get(repr(value), repr(value)))
+
+
+_Representer.add_representer(float, _float)
+
+
+def to_yaml(value: BaseModel | dict[str, Any]) -> str:
+    """YAML of a model (only what differs from the defaults) or of plain data, in block style, as kubectl reads it."""
+    data = (
+        value.model_dump(mode="json", by_alias=True, exclude_defaults=True) if isinstance(value, BaseModel) else value
+    )
+    yaml = YAML()
+    yaml.Representer = _Representer
+    yaml.width = 100
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    out = io.StringIO()
+    yaml.dump(_quoted(data), out)
+    return out.getvalue()
+
+
+def _quoted(data: Any) -> Any:
+    """The same data, with quotes around text that some YAML reader would take for something else."""
+    if isinstance(data, dict):
+        return {_quoted(key): _quoted(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_quoted(value) for value in data]
+    if isinstance(data, str) and (looks_ambiguous(data) or not data.isprintable()):
+        return DoubleQuotedScalarString(data)
+    return data
+
+
+def study_to_yaml(study: BaseModel) -> str:
+    """A whole manifest: `to_yaml` with apiVersion and kind, which are defaults but must be written."""
+    data = study.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    head = {key: getattr(study, name) for name, key in (("api_version", "apiVersion"), ("kind", "kind"))}
+    return to_yaml({**head, **data})
