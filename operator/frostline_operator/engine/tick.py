@@ -12,7 +12,7 @@ import math
 from pydantic.alias_generators import to_camel
 
 from frostline_operator.api.study import HPOStudySpec
-from frostline_operator.engine import launch, promotion, proposals, space
+from frostline_operator.engine import launch, outcome, promotion, proposals, space
 from frostline_operator.engine.actions import Action, CreateTrial, EndTrial, FailTrial, Finish, StopRun, Wait
 from frostline_operator.engine.budget import remaining
 from frostline_operator.engine.plan import Plan, make_plan
@@ -195,9 +195,9 @@ class _Tick:
             return
         open_work = [t for t in self.state.trials.values() if t.waiting]
         if blocked is not None or (limit is not None and (open_work or not self._nothing_left())):
-            self._finish("BudgetExhausted", f"budget.{to_camel(blocked or limit or '')} allows no further run")
+            self._finish(*outcome.exhausted(self.state, self.plan, blocked or limit or ""))
         elif self._nothing_left():
-            self._finish("Completed", "every trial has been decided")
+            self._finish(*outcome.decided(self.state, self.plan))
         elif open_work and not any(memory_class.slots for memory_class in self.seen.classes):
             self.do(Wait("no device is there to run on"))
 

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -83,6 +84,13 @@ def send(files: RunFiles, number: signal.Signals) -> None:
         return
     with contextlib.suppress(OSError, ValueError):
         os.kill(int(files.pid.read_text()), number)
+
+
+def kill(files: RunFiles) -> None:
+    """End the run's process, if it is alive, and wait until it is gone."""
+    while life(files) == "Alive":
+        send(files, signal.SIGKILL)
+        time.sleep(0.01)
 
 
 def age(files: RunFiles, now: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import sqlite3
 import time
 import uuid
@@ -17,12 +18,13 @@ import pydantic
 from frostline_operator.api.loader import validate_study
 from frostline_operator.api.study import HPOStudy
 from frostline_operator.crds.rules import changed_sections, fixed_part
+from frostline_operator.engine.outcome import at_stake
 from frostline_operator.engine.profiling import profile_document
 from frostline_operator.engine.state import Observation
 from frostline_operator.local import devices, processes
 from frostline_operator.local.cluster import LocalCluster
 from frostline_operator.local.devices import Device
-from frostline_operator.local.files import StudyFiles
+from frostline_operator.local.files import RunFiles, StudyFiles
 from frostline_operator.local.profile import Memory, memory_of, profile_model
 from frostline_operator.local.store import SqliteStore
 from frostline_operator.runtime.loop import StudyLoop
@@ -145,7 +147,11 @@ def _not_emptied(files: StudyFiles, folder: Path, manifest: str | None) -> None:
 
 
 def _claim(study: HPOStudy, store: SqliteStore, files: StudyFiles, folder: Path) -> bool:
-    """Tie the folder to the study, or make sure that it is the same study; whether it was there before."""
+    """Tie the folder to the study, or make sure that it is the same study; whether it goes on with what was there.
+
+    Without results there is nothing to mix: a changed study begins anew, and so does one that failed for good, since
+    what it lacked may be there by now.
+    """
     document = study.model_dump(mode="json", by_alias=True, exclude_unset=True)
     manifest = store.fact("manifest")
     _not_emptied(files, folder, manifest)
@@ -153,7 +159,12 @@ def _claim(study: HPOStudy, store: SqliteStore, files: StudyFiles, folder: Path)
         before = HPOStudy.model_validate_json(manifest)
         renamed = ["metadata.name"] if before.metadata.name != study.metadata.name else []
         changed = renamed + changed_sections(fixed_part(before.spec), study.spec)
-        if changed:
+        state = store.load()
+        failed = state.finished is not None and state.finished.reason == "Failed"
+        if (changed or failed) and not at_stake(state):
+            _begin_anew(store, files)
+            known = None
+        elif changed:
             raise SessionError(
                 f"{folder} holds the study {before.metadata.name!r}, which differs in "
                 f"{', '.join(changed)}; results of different studies cannot be mixed. Give another --dir, or undo the "
@@ -163,6 +174,15 @@ def _claim(study: HPOStudy, store: SqliteStore, files: StudyFiles, folder: Path)
     if store.fact("uid") is None:
         store.set_fact("uid", str(uuid.uuid4()))
     return manifest is not None
+
+
+def _begin_anew(store: SqliteStore, files: StudyFiles) -> None:
+    """Remove all that a study without results left: its runs, those still alive included, and its checkpoints."""
+    for folder in files.runs.iterdir() if files.runs.is_dir() else ():
+        processes.kill(RunFiles(folder))
+    shutil.rmtree(files.runs, ignore_errors=True)
+    shutil.rmtree(files.checkpoints, ignore_errors=True)
+    store.clear()
 
 
 def _profile(study: HPOStudy, store: SqliteStore, memory: Memory, code: Path) -> ModelProfile:
