@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from frostline_operator.engine import cost
 from frostline_operator.engine.budget import price_per_second
 from frostline_operator.engine.placement import Placement, placement
-from frostline_operator.engine.plan import Plan, make_plan
+from frostline_operator.engine.plan import Plan
 from frostline_operator.engine.schedule import Bracket, Rung
 from frostline_operator.engine.state import Observation
 
@@ -74,7 +74,7 @@ def forecast(seen: Observation, speeds: Mapping[str, float] | None = None) -> Fo
         speeds: FLOP/s that a device of a class sustains in training, by class: before any run only a person knows.
     """
     spec, profile = seen.spec, seen.profile
-    plan = make_plan(spec, profile)
+    plan = seen.plan
     rules = placement(seen, seen.state)
     rows = []
     tokens_only = 0.0

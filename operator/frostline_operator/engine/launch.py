@@ -20,6 +20,7 @@ from frostline_operator.engine.budget import Reservation, price_per_second, rema
 from frostline_operator.engine.placement import Fit, NothingFits, placement, predicted_peak
 from frostline_operator.engine.plan import Plan
 from frostline_operator.engine.schedule import goes_on, resumes
+from frostline_operator.engine.speed import Speed
 from frostline_operator.engine.state import Observation, Run, RunState, StudyState, Trial
 from frostline_trainer.contract import MAX_TRIALS_PER_RUN
 
@@ -116,7 +117,7 @@ class Launcher:
         self._rules = placement(seen, state)  # made of ended runs, which no decision of a tick changes
         self._trainable = [self._rules.trainable(rung).layers for rung in plan.rungs]
         """Layers that each rung comes to in this cluster: asked once, not for each waiting trial."""
-        self._speed = cost.Speed(state.runs.values())
+        self._speed = Speed(state.runs.values())
         self._separating = [p.name for p in seen.spec.parameters if _separates(p)]
 
     def decisions(self) -> Iterator[StartRun | Held]:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 
 from frostline_operator.engine import budget
-from frostline_operator.engine.cost import Speed, increment, run_flops
-from frostline_operator.engine.plan import make_plan
+from frostline_operator.engine.cost import increment, run_flops
 from frostline_operator.engine.schedule import goes_on
+from frostline_operator.engine.speed import Speed
 from frostline_operator.engine.state import Observation
 from frostline_operator.engine.summary import RungRow, Summary
 
@@ -32,13 +32,13 @@ def seconds_left(seen: Observation, found: Summary) -> float | None:
     bounds = [left.wall_clock, left.gpu_seconds / devices, math.inf if by_work is None else by_work / devices]
     least = max(0.0, min(bounds))
     # A budget is a bound on the work, not a forecast of it: without the work, only a search without an end reaches it.
-    known = by_work is not None or make_plan(seen.spec, seen.profile).open_ended
+    known = by_work is not None or seen.plan.open_ended
     return least if known and math.isfinite(least) else None
 
 
 def _work(seen: Observation, found: Summary) -> float | None:
     """Device-seconds of what the schedule still asks for."""
-    if make_plan(seen.spec, seen.profile).open_ended:
+    if seen.plan.open_ended:
         return None
     speed = Speed(seen.state.runs.values())
     total = 0.0

@@ -7,11 +7,13 @@ and `settle` in `transition`, and rebuild it from that store after a restart.
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from frostline_operator.api.study import HPOStudySpec
+from frostline_operator.engine.plan import Plan, make_plan
 from frostline_operator.engine.space import Assignment
 from frostline_trainer.contract import CheckpointRef, MemoryProfile, ModelProfile, checkpoint_folder
 
@@ -262,6 +264,11 @@ class Observation:
     state: StudyState
     now: float
     """Seconds; only differences are used."""
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """What the study is going to do; made once for all who look at this observation."""
+        return make_plan(self.spec, self.profile)
 
     @property
     def memory(self) -> MemoryProfile | None:

@@ -12,7 +12,7 @@ from frostline_operator.api.trial import TrialState
 from frostline_operator.engine import cost, promotion
 from frostline_operator.engine.budget import charged
 from frostline_operator.engine.placement import Placement, placement
-from frostline_operator.engine.plan import Plan, make_plan
+from frostline_operator.engine.plan import Plan
 from frostline_operator.engine.promotion import Score, best_trial
 from frostline_operator.engine.schedule import Bracket, Rung
 from frostline_operator.engine.state import Amounts, Observation, Run, StudyState, Trial
@@ -82,7 +82,7 @@ class Summary:
 
 def summarize(seen: Observation) -> Summary:
     """The summary of an observation."""
-    plan = make_plan(seen.spec, seen.profile)
+    plan = seen.plan
     maximize = seen.spec.objective.direction == "Maximize"
     best = best_trial(seen.state, plan, maximize)
     correlated = promotion.correlations(seen.state, plan)

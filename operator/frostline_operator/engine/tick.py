@@ -15,7 +15,7 @@ from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine import launch, outcome, promotion, proposals, space
 from frostline_operator.engine.actions import Action, CreateTrial, EndTrial, FailTrial, Finish, StopRun, Wait
 from frostline_operator.engine.budget import remaining
-from frostline_operator.engine.plan import Plan, make_plan
+from frostline_operator.engine.plan import Plan
 from frostline_operator.engine.promotion import best_trial
 from frostline_operator.engine.state import Finished, FinishReason, Observation, StudyState
 from frostline_operator.engine.transition import apply
@@ -38,7 +38,7 @@ class _Tick:
         self.state: StudyState = seen.state.copy()
         if self.state.started_at is None:
             self.state.started_at = seen.now
-        self.plan: Plan = make_plan(seen.spec, seen.profile)
+        self.plan: Plan = seen.plan
         self.maximize = seen.spec.objective.direction == "Maximize"
         self.actions: list[Action] = []
         self.entry_closed = False

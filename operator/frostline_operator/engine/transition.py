@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -18,7 +19,7 @@ from frostline_operator.engine.actions import (
     StopRun,
     Wait,
 )
-from frostline_operator.engine.reconcile import Decision
+from frostline_operator.engine.reconcile import Decision, Sample
 from frostline_operator.engine.state import (
     Amounts,
     Awaited,
@@ -83,8 +84,8 @@ class RunEnded:
     held_seconds: float
     """How long it held its device, as seen from outside; charged where there is no record of its own."""
     price_per_second: float = 0.0
-    seen_tokens: int = 0
-    """Tokens that its trials were seen to have trained on (from the metrics); charged where there is no record."""
+    samples: Sequence[Sample] = ()
+    """What its metrics showed: how far it had come, where there is no record."""
     message: str = ""
 
 
@@ -112,24 +113,23 @@ def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = Non
     run = state.runs[ended.run]
     if not run.state.active:
         return
-    result, saved = ended.result, dict(run.saved)
+    result = ended.result
     for index, tokens in run.saved:
         _keep_saved(state, run, index, tokens, result)
     if result is None or result.run != run.name:
-        lost = Amounts(ended.seen_tokens, ended.held_seconds, ended.held_seconds * ended.price_per_second)
+        held = ended.held_seconds
+        lost = Amounts(_trained(state, run, None, ended.samples), held, held * ended.price_per_second)
         # One that was told to stop and had nothing to write yet (still starting up) is no loss.
         how = RunState.STOPPED if run.state is RunState.STOPPING else RunState.LOST
         said = ended.message if result is None else ended.message or result.message
         state.update_run(run.name, state=how, charged=lost, message=said)
         return
     by_name = {trial.name: trial for trial in result.trials}
-    trained = 0
-    held: list[Recorded] = []
+    records: list[Recorded] = []
     for index in run.trials:
         outcome = by_name.get(state.trials[index].name)
         if outcome is None:
             continue
-        trained += max(outcome.tokens, saved.get(index, 0), run.start_tokens) - run.start_tokens
         # A record is a stranger's: only the folder that the run was given is one of its checkpoints
         if outcome.checkpoint == run.folder_of(state.trials[index]):
             checkpoint = CheckpointRef(path=outcome.checkpoint, layers=result.layers, tokens=outcome.tokens)
@@ -139,7 +139,7 @@ def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = Non
         if state.trials[index].result_at(run.rung) is not None or result.layers != run.layers:
             continue
         if awaited_since is not None and _has_value(run, outcome):
-            held.append(Recorded(index, outcome.objective, outcome.tokens))
+            records.append(Recorded(index, outcome.objective, outcome.tokens))
         else:
             _book_trial(state, run, index, outcome)
     seconds = max(result.seconds, 0.0)
@@ -148,9 +148,9 @@ def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = Non
         how = RunState.LOST
     state.update_run(
         run.name,
-        state=RunState.AWAITING if held else how,
-        awaited=Awaited(awaited_since, how, tuple(held)) if held and awaited_since is not None else None,
-        charged=Amounts(trained, seconds, seconds * ended.price_per_second),
+        state=RunState.AWAITING if records else how,
+        awaited=Awaited(awaited_since, how, tuple(records)) if records and awaited_since is not None else None,
+        charged=Amounts(_trained(state, run, result, ended.samples), seconds, seconds * ended.price_per_second),
         peak_bytes=result.peak_bytes,
         reserved_bytes=result.reserved_bytes,
         device=result.device,
@@ -158,6 +158,19 @@ def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = Non
         train_seconds=result.train_seconds,
         message=result.message or ended.message,
     )
+
+
+def _trained(state: StudyState, run: Run, result: RunResult | None, samples: Iterable[Sample]) -> int:
+    """Tokens that a run has trained for all its trials together: what it is charged for.
+
+    Each trial has come as far as the run's record says, or else its metrics; it was further where it was seen to save a
+    checkpoint of more.
+    """
+    tokens = Counter({state.trials[index].name: saved for index, saved in run.saved})
+    shown = [(s.trial, s.tokens) for s in samples] if result is None else [(t.name, t.tokens) for t in result.trials]
+    for name, count in shown:
+        tokens[name] = max(tokens[name], count)
+    return sum(max(0, tokens[state.trials[index].name] - run.start_tokens) for index in run.trials)
 
 
 def note_saved(state: StudyState, name: str, saved: Mapping[str, int]) -> None:

@@ -12,7 +12,6 @@ from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine.actions import Action, FailTrial, Finish, Promote, StopRun, Wait
 from frostline_operator.engine.budget import price_per_second, remaining
 from frostline_operator.engine.leftovers import leftovers
-from frostline_operator.engine.plan import make_plan
 from frostline_operator.engine.reconcile import Disagreement, Patience, agree, at_rung, decide, disagreements
 from frostline_operator.engine.runspec import run_spec
 from frostline_operator.engine.state import Finished, Observation, Run, RunState, StudyState, Trial
@@ -78,13 +77,14 @@ class StudyLoop:
         if self.state.started_at is None:
             self.state.started_at = self.clock()
         self._look(spec)
-        actions = advance(self.observe(spec))
+        observation = self.observe(spec)
+        actions = advance(observation)
         for action in actions:
             apply(self.state, action)
             self._record(action)
         self.waiting_for = next((a.reason for a in actions if isinstance(a, Wait)), None) or self._awaits()
         self.store.save(self.state)
-        self._act(spec)
+        self._act(observation)
         self.swept = self.cluster.sweep(spec, self._sweepable(), self.done)
         return actions
 
@@ -93,13 +93,13 @@ class StudyLoop:
         for run in self.state.active_runs:
             self.state.update_run(run.name, state=RunState.STOPPING)
         self.store.save(self.state)
-        self._act(spec)
+        self._act(self.observe(spec))
 
     def book_only(self, spec: HPOStudySpec) -> None:
         """Book what has ended and start nothing: for the time after `interrupt`."""
         self._look(spec)
         self.store.save(self.state)
-        self._act(spec)
+        self._act(self.observe(spec))
 
     def _sweepable(self) -> Sequence[str]:
         """Checkpoints that nobody needs any more; told again only where trials have changed."""
@@ -144,16 +144,8 @@ class StudyLoop:
             observed = at_rung(samples, run.rung, run.tokens)
             for disagreement in disagreements(observed, view.result, run.rung):
                 self._disagree(disagreement)
-        newest: dict[str, int] = {}
-        for sample in samples:
-            newest[sample.trial] = max(newest.get(sample.trial, 0), sample.tokens - run.start_tokens)
-        for index, tokens in run.saved:
-            name = self.state.trials[index].name
-            newest[name] = max(newest.get(name, 0), tokens - run.start_tokens)
         price = price_per_second(spec.budget, run.memory_class)
-        ended = RunEnded(
-            run.name, view.result, view.held_seconds, price, sum(max(0, t) for t in newest.values()), view.message
-        )
+        ended = RunEnded(run.name, view.result, view.held_seconds, price, samples, view.message)
         settle(self.state, ended, None if patience is None else self.clock())
         self._record_end(self.state.runs[run.name], view.result)
 
@@ -193,8 +185,8 @@ class StudyLoop:
         self.state.disagreements += 1
         self.store.add_event(self.clock(), "SourceDisagreement", str(disagreement))
 
-    def _act(self, spec: HPOStudySpec) -> None:
-        plan = make_plan(spec, self.profile)
+    def _act(self, observation: Observation) -> None:
+        spec = observation.spec
         for run in self.state.active_runs:
             if run.state is RunState.PENDING:
                 settings = self.cluster.run_settings(spec, run)
@@ -202,7 +194,7 @@ class StudyLoop:
                     self.name,
                     self.uid,
                     spec,
-                    plan,
+                    observation.plan,
                     self.state,
                     run,
                     checkpoint=settings.checkpoint,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from frostline_operator.engine.cost import run_flops, steps
-from frostline_operator.engine.plan import make_plan
 from frostline_operator.engine.remaining import flops_left, seconds_left
 from frostline_operator.engine.state import MemoryClass
 from frostline_operator.engine.summary import summarize
@@ -54,7 +53,7 @@ def test_before_anything_is_known_of_the_rungs_it_is_the_whole_schedules_work(pr
     search = {"algorithm": "Hyperband", "trials": 24, "parallelism": 1}
     world = World(study(fidelity=fidelity, search=search, promotion=promotion))
     seen = world.observe()
-    plan = make_plan(seen.spec, seen.profile)
+    plan = seen.plan
     asked = sum(
         run_flops(seen.profile, rung.layers, tokens, size)
         for bracket in plan.brackets

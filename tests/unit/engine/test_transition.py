@@ -7,7 +7,7 @@ import math
 import pytest
 
 from frostline_operator.engine.actions import StartRun
-from frostline_operator.engine.reconcile import Decision
+from frostline_operator.engine.reconcile import Decision, Sample
 from frostline_operator.engine.state import Amounts, RunState, StudyState, Trial
 from frostline_operator.engine.transition import RunEnded, apply, book, note_saved, settle
 from frostline_trainer.contract import CheckpointRef, ExitCode, RunResult, TrialResult
@@ -111,7 +111,9 @@ def test_a_checkpoint_elsewhere_than_the_runs_own_is_none(path: str) -> None:
 
 def test_a_lost_run_is_charged_for_the_time_it_held_and_the_tokens_that_were_seen() -> None:
     state = started()
-    settle(state, RunEnded("r", None, 40.0, 0.5, seen_tokens=70, message="killed"))
+    shown = [Sample(name, 1, tokens, 1.0) for name, tokens in (("s-0", 150), ("s-0", 120), ("s-1", 90), ("s-9", 190))]
+    note_saved(state, "r", {"s-1": 120})
+    settle(state, RunEnded("r", None, 40.0, 0.5, shown, message="killed"))
     run = state.runs["r"]
     assert (run.state, run.charged, run.message) == (RunState.LOST, Amounts(70, 40.0, 20.0), "killed")
 
@@ -203,7 +205,7 @@ def test_a_lost_run_leaves_what_it_was_seen_to_have_saved() -> None:
     note_saved(state, "r", {"s-0": 140, "s-1": 100, "s-9": 180})  # none that is newer, or that is a trial of it
     assert state.runs["r"].saved == ((0, 150),)
     assert state.trials[0].checkpoint is None, "while the run is under way nobody goes on from it"
-    settle(state, RunEnded("r", None, 40.0, seen_tokens=50))
+    settle(state, RunEnded("r", None, 40.0))
     checkpoint = state.trials[0].checkpoint
     assert checkpoint == CheckpointRef(path="s-0/rung-1-r", layers=2, tokens=150)
     assert (state.trials[0].checkpoint_rung, state.trials[1].checkpoint) == (1, None)

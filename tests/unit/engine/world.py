@@ -161,7 +161,7 @@ class World:
         price = run.charged.cost / run.charged.gpu_seconds if run.charged.gpu_seconds else 0.0
         if self.random.random() < self.trouble.lost:
             self._save(run)
-            return RunEnded(run.name, None, seconds, price, self.trained[run.name])
+            return RunEnded(run.name, None, seconds, price)
         capacity = self.trouble.capacity.get(run.memory_class)
         if (
             capacity is not None

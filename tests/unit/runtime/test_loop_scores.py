@@ -150,7 +150,8 @@ def test_waiting_for_a_value_ends_with_the_studys_time(place: Place, loop: Study
     place.now += 2.0
     loop.tick(SPEC)
     assert loop.done and loop.state.finished is not None
-    assert loop.state.finished.reason == "BudgetExhausted" and loop.state.finished.best is None
+    assert loop.state.finished.reason == "Failed" and loop.state.finished.best is None
+    assert loop.state.finished.message.startswith("budget.wallClock allows no further run")
 
 
 def test_what_is_awaited_survives_the_loop(place: Place, loop: StudyLoop, tmp_path: Path) -> None:

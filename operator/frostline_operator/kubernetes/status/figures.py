@@ -14,10 +14,10 @@ from typing import Any, get_args
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.api.trial import TrialState
 from frostline_operator.engine import cost
-from frostline_operator.engine.cost import Speed
 from frostline_operator.engine.placement import placement, ratio
-from frostline_operator.engine.plan import Plan, make_plan
+from frostline_operator.engine.plan import Plan
 from frostline_operator.engine.remaining import seconds_left
+from frostline_operator.engine.speed import Speed
 from frostline_operator.engine.state import Observation, Run, RunState
 from frostline_operator.engine.summary import RungRow, Summary, trial_state
 from frostline_operator.kubernetes.objects.jobs import StudyRef
@@ -151,7 +151,7 @@ def progress(seen: Observation, found: Summary, budget: Sequence[Mapping[str, An
         found: the summary of it.
         budget: the lines of its status, whose wall clock stands still once the study is over.
     """
-    plan = make_plan(seen.spec, seen.profile)
+    plan = seen.plan
     busy = seen.state.busy()
     trials = Counter(trial_state(trial, trial.index in busy) for trial in seen.state.trials.values())
     runs = Counter(run.state for run in seen.state.runs.values())

@@ -10,7 +10,7 @@ from frostline_operator.api.parameters import assignment_list
 from frostline_operator.api.quantity import parse_duration
 from frostline_operator.api.search import BudgetSpec
 from frostline_operator.api.status import BestTrial, BudgetLine, HPOStudyStatus, RungStatus, TrialCounts
-from frostline_operator.engine.plan import Plan, make_plan
+from frostline_operator.engine.plan import Plan
 from frostline_operator.engine.state import Amounts, Observation, Run, RunState, StudyState
 from frostline_operator.engine.summary import RungRow, Summary
 from frostline_operator.kubernetes.status.conditions import LONGEST_MESSAGE, Conditions, timestamp
@@ -231,7 +231,7 @@ def study_status(draft: Draft, situation: Situation, summary: Summary) -> Manife
         summary: of that.
     """
     seen = situation.seen
-    plan = make_plan(seen.spec, seen.profile)
+    plan = seen.plan
     finished = seen.state.finished
     lines = budget_lines(seen.spec.budget, seen.state, seen.now)
     phase, reason, message = _phase(situation, draft.conditions)
