@@ -163,7 +163,7 @@ def _claim(study: HPOStudy, store: SqliteStore, files: StudyFiles, folder: Path)
         failed = state.finished is not None and state.finished.reason == "Failed"
         if (changed or failed) and not at_stake(state):
             _begin_anew(store, files)
-            known = None
+            manifest = None
         elif changed:
             raise SessionError(
                 f"{folder} holds the study {before.metadata.name!r}, which differs in "

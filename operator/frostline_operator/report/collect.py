@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from frostline_operator import __version__
 from frostline_operator.api.study import HPOStudy
 from frostline_operator.engine.placement import ratio
-from frostline_operator.engine.plan import Plan, make_plan
+from frostline_operator.engine.plan import Plan
 from frostline_operator.engine.reconcile import Sample
 from frostline_operator.engine.state import Observation, Run, StudyState, Trial
 from frostline_operator.engine.summary import Summary, summarize, trial_state
@@ -47,7 +47,7 @@ def collect(
         checkpoints: folder or URL of its checkpoints.
     """
     state = observation.state
-    plan = make_plan(observation.spec, observation.profile)
+    plan = observation.plan
     summary = summarize(observation)
     curves = _curves(state, samples)
     busy = state.busy()
