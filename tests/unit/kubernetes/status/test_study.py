@@ -129,7 +129,7 @@ def test_while_runs_are_lost_a_condition_says_which_and_what_helps() -> None:
     world.tick()
     run = world.state.active_runs[0]
     words = "its container ran out of main memory (OOMKilled); raise resources.limits.memory in the template"
-    settle(world.state, RunEnded(run.name, None, 1.0, 0.0, 0, words), None)
+    settle(world.state, RunEnded(run.name, None, 1.0, message=words), None)
     begun = draft()
     where = situation(world)
     set_conditions(begun, where, summarize(where.seen))
