@@ -17,10 +17,9 @@ from benchmarks.paper.cases import FRACTIONS, Case
 from benchmarks.paper.grid import Leg, Rows, build, memory_folder, packs, rows_path, run_spec, trained
 from frostline_trainer.contract import OptimizerSpec, RunSpec, ScheduleSpec, TrainingSpec
 from frostline_trainer.data.open import open_data
-from frostline_trainer.data.order import BatchOrder
 from frostline_trainer.models.weights import estimate_statistics, has_batch_norm
 from frostline_trainer.training.loop import train_step
-from frostline_trainer.training.pack import STATISTICS_BATCHES, STATISTICS_SAMPLES, Pack
+from frostline_trainer.training.pack import Pack, statistics_batches
 
 FIRST_GUESS = {"name": "AdamW", "lr": 1e-3, "weight_decay": 0.01}
 WARM_SEED = 0
@@ -56,9 +55,8 @@ def warm_pack(case: Case, spec: RunSpec, weights: dict[str, Tensor]) -> Pack:
         for parameter in pack.prefix.parameters():
             parameter.copy_(weights[names[id(parameter)]])
     if has_batch_norm(pack.prefix):
-        order = BatchOrder(source.train_samples, STATISTICS_SAMPLES, spec.seed)
-        batches = [source.training(order.members(i), i)[0] for i in range(min(STATISTICS_BATCHES, order.batches))]
-        estimate_statistics(pack.prefix, batches)
+        size = spec.trials[0].training.batch_size
+        estimate_statistics(pack.prefix, statistics_batches(source, size, spec.seed, pack.device))
     return pack
 
 

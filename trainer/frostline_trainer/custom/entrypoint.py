@@ -105,7 +105,7 @@ class Trial:
         network = chain(model)
         whole = to_device(network.module(), self.device)
         self._until_freeze.close()
-        estimate_statistics(whole, [batch.to(self.device) for batch in statistics])
+        estimate_statistics(whole, (batch.to(self.device) for batch in statistics))
         split = network.split(self.layers)
         self._suffix = split.suffixes[0]
         if self._saved is not None and self._spec.parent is not None:

@@ -19,7 +19,7 @@ from frostline_trainer.contract import ModelSpec
 from frostline_trainer.data.shape import DataShape
 from frostline_trainer.errors import StudyFault
 from frostline_trainer.models.cut import ChainNetwork
-from frostline_trainer.models.weights import load_safetensors
+from frostline_trainer.models.weights import load_for_new_classes
 from frostline_trainer.seeds import derive
 
 
@@ -41,9 +41,10 @@ def build_vision(model: ModelSpec, shape: DataShape, seed: int, *, weights: bool
         built: nn.Module = builder(weights=None, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise StudyFault(f"model.config: torchvision's {model.name} rejects these arguments: {error}") from error
+    units = cut(built, model.name)
     if model.pretrained and weights:
-        load_safetensors(built, model.pretrained)
-    return ChainNetwork(cut(built, model.name))
+        load_for_new_classes(built, model.pretrained, [unit for _, unit in units])
+    return ChainNetwork(units)
 
 
 def _builder(name: str) -> Any:

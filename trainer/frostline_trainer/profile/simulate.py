@@ -41,7 +41,7 @@ class ShapeSource(Source):
 
     def __init__(self, shape: DataShape, batch: int):
         self.shape = shape
-        self.train_samples = 4 * batch
+        self.train_samples = 2 * max(2, batch)  # the statistics of batch norms take two batches
         self.valid_samples = batch
 
     def training(self, indices: Tensor, position: int) -> Pair:

@@ -30,8 +30,8 @@ EVALUATIONS = 4
 """Points that a learning curve of one run has where nothing speaks against it."""
 SHARED = ("batch_size", "accumulation", "sequence_length", "precision", "prefix_precision")
 """Fields of `TrainingSpec` on which the batches or the prefix depend: trials of one run must agree on them."""
-STATISTICS_BATCHES, STATISTICS_SAMPLES = 8, 64
-"""Batches and their size for the statistics of frozen batch norms: the same for every trial of a study."""
+STATISTICS_SAMPLES = 512
+"""Samples for the statistics of frozen batch norms, taken in batches of the study's size, as training takes them."""
 
 
 @dataclasses.dataclass
@@ -120,7 +120,7 @@ def assemble(
     estimating = not spec.model.pretrained and has_batch_norm(whole)
     if estimating:
         to_device(whole, device)
-        estimate_statistics(whole, _statistics_batches(source, spec.seed, device))
+        estimate_statistics(whole, statistics_batches(source, training.batch_size, spec.seed, device))
     saved = load_parents(store, {t.name: t.parent.path for t in spec.trials if t.parent is not None})
     untied = [t.name in saved and _was_untied(saved[t.name], network.layers) for t in spec.trials]
     layers = network.layers
@@ -216,7 +216,13 @@ def _was_untied(saved: Checkpoint, layers: int) -> bool:
     return saved.layers < layers or bool(saved.extra.get("untied", False))
 
 
-def _statistics_batches(source: Source, seed: int, device: torch.device) -> list[Tensor]:
-    order = BatchOrder(source.train_samples, STATISTICS_SAMPLES, seed)
-    count = min(STATISTICS_BATCHES, order.batches)
-    return [source.training(order.members(i), i)[0].to(device) for i in range(count)]
+def statistics_batches(source: Source, batch_size: int, seed: int, device: torch.device) -> Iterator[Tensor]:
+    """Inputs for `estimate_statistics`, one batch at a time, so that it takes no more memory than a forward pass.
+
+    Batches have the study's size, but two samples at least, as one has no variance where maps are a single pixel.
+    """
+    size = max(2, batch_size)
+    members = BatchOrder(source.train_samples, max(STATISTICS_SAMPLES, 2 * size), seed).members(0)
+    for number, batch in enumerate(torch.split(members, size)):
+        if number == 0 or len(batch) == size:
+            yield source.training(batch, number)[0].to(device)

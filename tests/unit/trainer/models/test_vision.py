@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
@@ -159,3 +161,32 @@ def test_a_model_that_cannot_be_traced_is_refused() -> None:
 
     with pytest.raises(StudyFault, match="cannot be traced"):
         cut(Branching(), "branching")
+
+
+def test_a_pretrained_network_gets_a_new_head_for_other_classes_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = models.resnet18(weights=None, num_classes=1000)
+    save_file(original.state_dict(), tmp_path / "resnet18.safetensors")
+    spec = ModelSpec(family="Vision", name="resnet18", pretrained=str(tmp_path / "resnet18.safetensors"))
+    network = build_network(spec, DataShape("Images", (3, 32, 32), 10), 0)
+    x = torch.randn(2, 3, 32, 32)
+    assert network.module().eval()(x).shape == (2, 10)
+    assert "head-is-new" in capsys.readouterr().out
+    body = nn.Sequential(*list(original.eval().children())[:-1])
+    with torch.no_grad():
+        assert torch.allclose(run_prefix(network.split(1).prefix, x).flatten(), body(x).flatten(), atol=1e-5)
+    same = build_network(spec, DataShape("Images", (3, 32, 32), 1000), 0)
+    with torch.no_grad():
+        assert torch.allclose(same.module().eval()(x), original(x), atol=1e-5)
+    assert "head-is-new" not in capsys.readouterr().out
+
+
+def test_pretrained_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    save_file(models.resnet34(weights=None).state_dict(), tmp_path / "other.safetensors")
+    spec = ModelSpec(family="Vision", name="resnet18", pretrained=str(tmp_path / "other.safetensors"))
+    with pytest.raises(StudyFault, match=r"does not fit this model beside its head: layer1.2"):
+        build_network(spec, DataShape("Images", (3, 32, 32), 10), 0)
+    (tmp_path / "other.safetensors").write_text("no tensors")
+    with pytest.raises(StudyFault, match="is no safetensors file"):
+        build_network(spec, DataShape("Images", (3, 32, 32), 10), 0)

@@ -13,8 +13,9 @@ from torch import nn
 from frostline_trainer.checkpoints.store import Store
 from frostline_trainer.contract import ProfileSpec
 from frostline_trainer.data.shape import DataShape
-from frostline_trainer.device.emulation import memory_limit
-from frostline_trainer.device.placement import placed
+from frostline_trainer.data.source import ArraySource, Source
+from frostline_trainer.device.emulation import counting, memory_limit
+from frostline_trainer.device.placement import host_memory, placed
 from frostline_trainer.device.tracker import MemoryTracker
 from frostline_trainer.errors import StudyFault
 from frostline_trainer.models.build import build_network
@@ -245,3 +246,20 @@ def test_simulations_are_reproducible() -> None:
         return simulate(spec_of(GPT2, "Text"), TEXT, z=2, batch=4, trials=2)
 
     assert once().trace.events == once().trace.events
+
+
+@pytest.mark.parametrize("batch", [1, 8, 32])
+def test_the_statistics_of_batch_norms_take_in_a_simulation_what_they_take_in_a_run(batch: int) -> None:
+    spec = spec_of({"family": "Vision", "name": "resnet18"}, "Images", batchSize=batch)
+    many = (torch.zeros(600, *IMAGES.input), torch.zeros(600, dtype=torch.long))
+
+    def peak(source: Source) -> int:
+        tracker = MemoryTracker()
+        with counting(tracker):
+            with host_memory():
+                network = build_network(spec.model, IMAGES, 0)
+            assemble(run_spec(spec, 1, batch, 1), torch.device("cpu"), Store(""), source, network).batches.close()
+        return tracker.trace.peak()
+
+    real = peak(ArraySource(IMAGES, many, many))
+    assert peak(ShapeSource(IMAGES, batch)) == pytest.approx(real, rel=0.01)

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from frostline_trainer.checkpoints.store import Store
+from frostline_trainer.contract import DataSpec, TrainingSpec
+from frostline_trainer.data.open import open_data
 from frostline_trainer.errors import StudyFault
-from frostline_trainer.training.pack import affordable_evaluations, build_pack
+from frostline_trainer.training.pack import affordable_evaluations, build_pack, statistics_batches
 from tests.unit.trainer.conftest import evaluate, run_spec, trial
 
 
@@ -53,3 +55,13 @@ def test_a_bf16_prefix_is_stored_in_bf16_and_comes_close(tmp_path: Path) -> None
     half = evaluate(spec)["a"].objective
     exact = evaluate(run_spec("CausalLM", [trial("CausalLM", "a")], 2, 3, tmp_path / "full"))["a"].objective
     assert half != exact and half == pytest.approx(exact, rel=1e-2)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 64, 300])
+def test_statistics_of_batch_norms_take_one_batch_of_the_studys_size_at_a_time(size: int, tmp_path: Path) -> None:
+    source = open_data(DataSpec(kind="Images", builtin="digits"), TrainingSpec(), 0)
+    batches = statistics_batches(source, size, 0, torch.device("cpu"))
+    sizes = [len(batch) for batch in batches]
+    assert set(sizes) == {max(2, size)}
+    assert len(sizes) >= 2 and sum(sizes) > 512 - max(2, size)
+    assert not isinstance(batches, list | tuple)
