@@ -28,6 +28,9 @@ CONVOLUTION_MARGIN = 1.10
 """With convolutions, whose workspaces depend on the algorithm that cuDNN picks on the card."""
 CPU_MARGIN = 1.01
 """On a CPU the very thing that was simulated is counted; left are odd batches and scalars."""
+NEED_TOLERANCE = 0.02
+"""How far the replayed need in the middle of a gap may be off the straight line: the allocator's gaps are less even
+over z than live bytes, and it is the need that decides whether a run fits."""
 CUBLAS_WORKSPACES = 2 * 8.125
 """MiB: a workspace of 8.125 MiB for the thread of the forward and for that of the backward pass (4096:2:16:8). Hopper
 takes 32 MiB each; the 48 MiB more are within the margin on cards of that size."""
@@ -60,6 +63,10 @@ class _Knot:
 
     def peak(self, batch: int) -> int:
         return curve.height(self.lines, batch)
+
+    def need(self, batch: int) -> float:
+        """Least memory under which the replayed allocator does not run out."""
+        return self.peak(batch) * self.needed
 
 
 class _Fitter:
@@ -124,11 +131,13 @@ class _Fitter:
             worst = max(worst, abs(straight - knot.peak(batch)) / knot.peak(batch))
         straight = one.trial + share * (two.trial - one.trial)
         worst = max(worst, abs(straight - knot.trial) / max(1, knot.peak(self.batch)))
-        if worst > self.tolerance:
+        straight = one.need(self.batch) + share * (two.need(self.batch) - one.need(self.batch))
+        short = abs(straight - knot.need(self.batch)) / knot.need(self.batch)
+        if worst > self.tolerance or short > max(self.tolerance, NEED_TOLERANCE):
             self._refine(low, middle)
             self._refine(middle, high)
         else:
-            self.error = max(self.error, worst)
+            self.error = max(self.error, worst, short)
 
     def packing(self) -> tuple[Line, float]:
         """What a second trial adds once beyond `trial`, as a line over the batch, seen at z = 1.
@@ -196,11 +205,12 @@ def fit(
 def _drop_least(knots: dict[int, _Knot], batch: int) -> float:
     """Removes the inner knot that a straight line replaces best; returns the error that this makes."""
     order = sorted(knots)
-    errors = {}
+    errors: dict[int, float] = {}
     for before, z, after in zip(order, order[1:], order[2:], strict=False):
         share = (z - before) / (after - before)
-        one, two, peak = (knots[n].peak(batch) for n in (before, after, z))
-        errors[z] = abs(one + share * (two - one) - peak) / peak
+        for value in (_Knot.peak, _Knot.need):
+            one, two, exact = (value(knots[n], batch) for n in (before, after, z))
+            errors[z] = max(errors.get(z, 0.0), abs(one + share * (two - one) - exact) / exact)
     least = min(errors, key=errors.__getitem__)
     del knots[least]
     return errors[least]

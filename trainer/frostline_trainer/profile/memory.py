@@ -23,7 +23,7 @@ from frostline_trainer.profile.simulate import layers_of, simulate
 
 Device = Literal["cuda", "cpu"]
 
-VERSION = 2
+VERSION = 3
 """Raise it when the simulation changes, so that cached profiles are made anew."""
 CACHE_ENV = "FROSTLINE_CACHE"
 """Folder of cached profiles; by default `frostline` in the user's cache folder."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from frostline_trainer.device.tracker import Trace
+from frostline_trainer.profile.allocator import smallest_cap
 from frostline_trainer.profile.fit import Simulation, fit
 
 MIB = 2**20
@@ -48,3 +49,17 @@ def test_a_very_deep_irregular_network_still_fits_4096_bytes() -> None:
         truth = stepped(widths)(z, 4, 1).trace.peak()  # type: ignore[operator]
         profiled = profile.peak_allocated(z) - profile.workspace * MIB
         assert profiled == pytest.approx(truth, rel=profile.tolerance + 0.02)
+
+
+def test_knots_are_where_the_need_bends_even_if_the_live_bytes_do_not() -> None:
+    def simulate(z: int, batch: int, trials: int) -> Simulation:
+        trace = Trace()
+        for unit in range(z):  # blocks just above 10 MiB take segments of 12 MiB
+            for size in [20 * MIB] if unit < 16 else 2 * [10 * MIB + 512]:
+                trace.allocate(size)
+        return Simulation(trace, 0)
+
+    profile = fit(simulate, layers=60, batch=4, packs=False)
+    for z in range(1, 61):
+        bare = profile.required(z) / profile.margin - profile.workspace * MIB
+        assert bare == pytest.approx(smallest_cap(simulate(z, 4, 1).trace), rel=0.03)
