@@ -12,12 +12,17 @@ run      reads one RunSpec document from FROSTLINE_RUN (JSON, or @/path/to/file)
          Exit codes: 0 done, 42 out of device memory, 43 the study is at fault, 44 the device,
          driver or storage failed, 143 stopped with a checkpoint.
 clean    removes checkpoints of one study: those that are named, or all of them.
+check    opens a study's data and builds the network of each choice once, and says all that is wrong.
+export   writes a trained trial whole: its layers together with the frozen ones.
 profile  prints what a model costs at each number of trainable layers, without training or allocating it.
 
 examples:
   FROSTLINE_RUN=@run.json FROSTLINE_RESULT=result.json python -m frostline_trainer run
   python -m frostline_trainer profile @run.json --format table
 """
+
+
+_WHERE = "where runs will be: on a GPU or the CPU of this machine, or elsewhere, with other files (default: cpu)"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,6 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
         default="cuda",
         help="whose memory to foretell: a GPU's, a CPU run's with a declared limit, or none (default: cuda)",
     )
+    profile.add_argument("--check", metavar="DOCUMENT", help="another document: try out its variants first, see check")
+    profile.add_argument("--where", choices=("gpu", "cpu", "elsewhere"), default="cpu", help=_WHERE)
+    check = commands.add_parser("check", help="open the data and build the network of a document and its variants")
+    check.add_argument("document", help="JSON as for profile")
+    check.add_argument("--where", choices=("gpu", "cpu", "elsewhere"), default="cpu", help=_WHERE)
     clean = commands.add_parser("clean", help="remove checkpoints of a study that nobody needs any more")
     clean.add_argument("root", help="the study's folder or URL")
     clean.add_argument("--study-uid", required=True, help="of the study; the folder's name must end with its start")
@@ -50,6 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
     compare.add_argument("document", help="JSON as for profile, with variants")
     compare.add_argument("--layers", type=int, required=True, help="z")
     compare.add_argument("--memory", choices=("cuda", "cpu"), default="cuda", help="whose memory (default: cuda)")
+    export = commands.add_parser("export", help="write a trained trial as files of the library it comes from")
+    export.add_argument("document", help="JSON of a run with one trial, whose parent is the checkpoint to write")
+    export.add_argument("--out", required=True, help="folder to write to")
     parsed = parser.parse_args(arguments)
     if parsed.command == "clean":
         from frostline_trainer.checkpoints.clean import main as remove
@@ -59,13 +72,21 @@ def main(arguments: list[str] | None = None) -> int:
         from frostline_trainer.run import main as run
 
         return run()
+    if parsed.command == "export":
+        from frostline_trainer.export import main as write
+
+        return write(parsed.document, parsed.out)
+    if parsed.command == "check":
+        from frostline_trainer.profile.preflight import main as preflight
+
+        return preflight(parsed.document, parsed.where)
     if parsed.command == "compare":
         from frostline_trainer.profile.command import compare as answer
 
         return answer(parsed.document, parsed.layers, parsed.memory)
     from frostline_trainer.profile.command import main as show
 
-    return show(parsed.document, parsed.format, parsed.memory)
+    return show(parsed.document, parsed.format, parsed.memory, parsed.check, parsed.where)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,42 @@ def parse_study(text: str, file: str = "study.yaml", alone: bool = False) -> HPO
         empty = Problem(file, 1, "", f"is empty; write a study: apiVersion: {API_VERSION}, kind: {KIND}, ...")
         raise StudyError(problems or [empty])
     return _checked(chosen[0], file, problems, alone)
+
+
+def located(path: str | Path, problems: Iterable[tuple[FieldPath, str]]) -> StudyError:
+    """Problems that were met after a manifest was read, with the lines of its file: path of the field and words."""
+    file = str(path)
+    documents: list[Document] = []
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        documents, _ = read_documents(Path(path).read_text(encoding="utf-8-sig"), file)
+    mine = [d for d in documents if isinstance(d.data, dict) and d.data.get("kind") == KIND] or [Document(None)]
+    return StudyError([Problem(file, mine[0].line(where), mine[0].shown(where), text) for where, text in problems])
+
+
+def rooted(study: HPOStudy, path: str | Path) -> HPOStudy:
+    """The study with relative paths of data, tokenizer and weights made absolute, from its manifest's folder.
+
+    Args:
+        study: as it was read.
+        path: of its manifest.
+
+    Raises:
+        StudyError: there is nothing at a relative path.
+    """
+    problems: list[tuple[FieldPath, str]] = []
+    spec = study.spec
+    for section, field in (("data", "path"), ("data", "tokenizer"), ("model", "pretrained")):
+        value = getattr(getattr(spec, section), field)
+        if value is None or value == "bytes" or "://" in value or Path(value).is_absolute():
+            continue
+        place = Path(path).resolve().parent / value
+        if not place.exists():
+            problems.append((("spec", section, field), f"there is no {value} beside the manifest; correct the path"))
+        changed = getattr(spec, section).model_copy(update={field: str(place)})
+        spec = spec.model_copy(update={section: changed})
+    if problems:
+        raise located(path, problems)
+    return study if spec is study.spec else study.model_copy(update={"spec": spec})
 
 
 def validate_study(manifest: Mapping[str, Any], file: str = "HPOStudy") -> HPOStudy:

@@ -25,7 +25,7 @@ app = typer.Typer(
     "Start with [bold]frostline plan STUDY.yaml[/bold] to see what a study will do and cost, then "
     "[bold]frostline run STUDY.yaml[/bold].",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -42,6 +42,11 @@ Classes = Annotated[
     ),
 ]
 
+NoPreflight = Annotated[
+    bool,
+    typer.Option("--no-preflight", metavar="", help="Do not open the data and build the network of each choice first."),
+]
+
 
 @app.command()
 def run(
@@ -53,16 +58,23 @@ def run(
         ),
     ] = None,
     classes: Classes = None,
-    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live view, for logs.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", metavar="", help="Lines instead of a live view, for logs.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="Say nothing but what goes wrong.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Progress as JSON lines, for programs.")] = False,
+    no_preflight: NoPreflight = False,
 ) -> None:
     """Run a study on this machine, to its end; the same command continues one that was stopped or killed.
 
     Runs are processes on this machine's CUDA devices, or on its CPU if there are none. Ctrl-C stops them with
-    checkpoints. Exit code: 0 the study ended well, 1 it failed, 2 the manifest or an option is wrong, 130 stopped.
+    checkpoints. Exit code: 0 the study ended well, 1 it failed, 2 the
+    manifest or an option is wrong, 130 stopped.
     """
-    from frostline_operator.cli.run import run_study
+    from frostline_operator.cli.run import Form, run_study
 
-    raise typer.Exit(run_study(study, folder, classes or [], plain))
+    if plain + quiet + as_json > 1:
+        raise typer.BadParameter("give one of --plain, --quiet and --json")
+    form: Form = "json" if as_json else "quiet" if quiet else "plain" if plain else "live"
+    raise typer.Exit(run_study(study, folder, classes or [], form, not no_preflight))
 
 
 @app.command()
@@ -102,15 +114,17 @@ def plan(
             show_default=False,
         ),
     ] = None,
+    no_preflight: NoPreflight = False,
 ) -> None:
     """Show what a study would do before anything is spent: its rungs, what they cost, and what doing without costs.
 
     With --gpu it also tells, without any GPU, what fits which card: layers, trials per run, predicted memory; and
-    where a rung fits nowhere, what would make it fit.
+    where a rung fits nowhere, what would make it fit. Exit code: 1 where a rung fits nowhere, not even with one layer.
     """
     from frostline_operator.cli.plan import show_plan
 
-    raise typer.Exit(show_plan(study, gpus or [], classes or [], nodes, kubeconfig, speeds or [], settings))
+    code = show_plan(study, gpus or [], classes or [], nodes, kubeconfig, speeds or [], settings, not no_preflight)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -158,7 +172,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass

@@ -21,7 +21,10 @@ def crds(
         Path | None, typer.Option("--output", "-o", help="Folder to write to. Default: standard output.")
     ] = None,
     reference: Annotated[
-        bool, typer.Option("--reference", help="Every field of a study and of the operator's settings, as Markdown.")
+        bool,
+        typer.Option(
+            "--reference", metavar="", help="Every field of a study and of the operator's settings, as Markdown."
+        ),
     ] = False,
 ) -> None:
     """Write the custom resource definitions: frostline crds | kubectl apply --server-side -f -."""
@@ -57,7 +60,7 @@ def operator(
         ),
     ] = None,
     port: Annotated[int, typer.Option("--port", help="Of /healthz and /metrics; 0 for any.")] = 8080,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", metavar="")] = False,
 ) -> None:
     """Run the controller, in a cluster or beside one, until it is stopped. Runs go on without it."""
     from frostline_operator.cli.operator import run_operator
@@ -71,14 +74,28 @@ def operator(
 
 @app.command()
 def export(
-    study: Annotated[str, typer.Argument(metavar="[NAMESPACE/]STUDY", help="A study on a cluster.")],
+    study: Annotated[
+        str,
+        typer.Argument(metavar="[NAMESPACE/]STUDY|DIR", help="A study on a cluster; with --best, a --dir of a run."),
+    ],
+    best: Annotated[
+        Path | None,
+        typer.Option("--best", metavar="OUT", help="Write the best trial's network there.", show_default=False),
+    ] = None,
     form: Annotated[
         str, typer.Option("--format", metavar="yaml|csv|json|html", help="yaml: the best configuration; csv: history.")
     ] = "yaml",
     kubeconfig: Kubeconfig = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: standard output.")] = None,
 ) -> None:
-    """Take a study's results from a cluster: its best configuration, its history, or all of it."""
-    from frostline_operator.cli.export import export_study
+    """Take what a study has come to: the best network of one on this machine, or the results of one on a cluster.
+
+    With --best: a folder that transformers loads (CausalLM), safetensors with a config.json that says how to build and
+    feed the network (Vision, MLP), or safetensors in the names of your own model (Custom).
+    """
+    from frostline_operator.cli.export import export_best, export_study
+
+    if best is not None:
+        raise typer.Exit(export_best(Path(study), best))
 
     raise typer.Exit(export_study(study, form, kubeconfig, output))

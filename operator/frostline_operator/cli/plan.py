@@ -12,18 +12,20 @@ from rich.table import Table
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from frostline_operator.api.loader import load_study
+from frostline_operator.api.loader import load_study, rooted
 from frostline_operator.api.problems import listed
 from frostline_operator.api.quantity import format_bytes
 from frostline_operator.api.study import HPOStudySpec
+from frostline_operator.cli.preflight import check_budget, faults_of
 from frostline_operator.cli.remedies import remedies
+from frostline_operator.cli.tables import print_whole
 from frostline_operator.engine.forecast import Forecast, forecast
 from frostline_operator.engine.placement import placement
-from frostline_operator.engine.profiling import profile_document
+from frostline_operator.engine.profiling import choices_document, profile_document
 from frostline_operator.engine.state import Observation, StudyState
 from frostline_operator.kubernetes.settings import OperatorSettings, SettingsError, load_settings
 from frostline_operator.local import devices
-from frostline_operator.local.profile import Memory, memory_of, profile_model
+from frostline_operator.local.profile import Memory, Preflight, Where, memory_of, profile_model, where_of
 from frostline_operator.report import numbers
 from frostline_trainer.contract import MAX_TRIALS_PER_RUN, ModelProfile
 
@@ -36,15 +38,21 @@ def show_plan(
     kubeconfig: Path | None,
     speeds: list[str],
     operators: Path | None,
+    preflight: bool,
 ) -> int:
     """Print the plan of a study. Returns the exit code."""
     console = Console()
-    study = load_study(manifest)
+    written = load_study(manifest)
+    study = rooted(written, manifest)
     settings = _settings(operators)
     spec = settings.defaults.complete(study.spec)
     available = _devices(spec, gpus, declared, nodes, kubeconfig, settings)
     known = _speeds(speeds, [c.name for c in devices.classes(available)])
-    profile = profile_model(profile_document(spec), memory_of(available), manifest.parent)
+    where: Where = "elsewhere" if gpus or nodes or kubeconfig else where_of(available)
+    check = Preflight(choices_document(spec), where) if preflight else None
+    with faults_of(written, manifest):
+        profile = profile_model(profile_document(spec), memory_of(available), manifest.parent, check)
+    check_budget(written, profile, manifest)
     seen = Observation(study.metadata.name, spec, profile, devices.classes(available), StudyState(), time.time())
     found = forecast(seen, known)
     console.print(
@@ -53,16 +61,40 @@ def show_plan(
         highlight=False,
         soft_wrap=True,
     )
-    console.print(_table(found, profile))
+    print_whole(console, _table(found, profile))
     for line in _comparison(found, profile) + _total(found, bool(known), spec):
         console.print(line, highlight=False)
     for note in profile.notes:
         console.print(f"Note: {note}", highlight=False, soft_wrap=True)
     if profile.memory is not None:
         console.print()
-        console.print(_fits(seen, found))
+        print_whole(console, _fits(seen, found))
         _explain_misfits(seen, found, console, memory_of(available), manifest.parent)
-    return 0
+        for line in idle(seen, found):
+            console.print(line, highlight=False, soft_wrap=True)
+    return 0 if all(rung.layers for rung in found.rungs) else 1
+
+
+def idle(seen: Observation, found: Forecast) -> list[str]:
+    """The classes that no rung runs on, and what the smallest rung would need there."""
+    used = {rung.memory_class for rung in found.rungs}
+    rules = placement(seen, seen.state)
+    needs = [need for rung in found.rungs if (need := rules.need(rung.asked_layers, 1, seen.classes[0])) is not None]
+    lines = []
+    for memory_class in seen.classes:
+        if memory_class.name in used or memory_class.usable_bytes is None:
+            continue
+        fits = any(rules.fits(memory_class, rung.layers, 1) for rung in found.rungs if rung.layers)
+        why = (
+            "smaller ones are taken first; placement.overflow: true lets runs take these when those are full"
+            if fits
+            else f"the smallest rung needs {format_bytes(min(needs) * (1 + seen.spec.placement.margin))}"
+            if needs
+            else "nothing fits"
+        )
+        usable = format_bytes(memory_class.usable_bytes)
+        lines.append(f"Idle: {memory_class.slots} x {memory_class.name} ({usable} usable): {why}.")
+    return lines
 
 
 def _settings(path: Path | None) -> OperatorSettings:

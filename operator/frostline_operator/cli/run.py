@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 from rich.console import Console
 
-from frostline_operator.api.loader import load_study
+from frostline_operator.api.loader import load_study, rooted
+from frostline_operator.cli.json_view import JsonView, write_outcome
 from frostline_operator.cli.output import OutputError, write_file
+from frostline_operator.cli.preflight import check_budget, faults_of
 from frostline_operator.cli.view import LiveView, PlainView, View, show_outcome
 from frostline_operator.local import devices
 from frostline_operator.local.session import Session, open_session
@@ -21,31 +25,54 @@ TICK_SECONDS = 0.25
 """Between two rounds: short against a run, and each round is a few file look-ups."""
 
 
-def run_study(manifest: Path, folder: Path | None, declared: list[str], plain: bool) -> int:
+Form = Literal["live", "plain", "quiet", "json"]
+"""How progress is told: a live picture, lines, not at all, or as JSON lines."""
+
+
+def run_study(manifest: Path, folder: Path | None, declared: list[str], form: Form, preflight: bool) -> int:
     """Run a study to its end, or until it is told to stop. Returns the exit code."""
-    console = Console()
+    console = Console(quiet=form in ("quiet", "json"))
     study = load_study(manifest, alone=True)
     folder = folder or Path(f"frostline-{study.metadata.name}")
+    runs_as = rooted(study, manifest)
     stop = _StopOnSignal()
-    console.print(f"[bold]{study.metadata.name}[/bold]: profiling the model …", highlight=False)
-    with open_session(study, folder, declared, manifest.parent) as session:
+    console.print(f"[bold]{study.metadata.name}[/bold]: trying out the data and the model …", highlight=False)
+    with (
+        faults_of(study, manifest),
+        open_session(study, folder, declared, manifest.parent, runs_as=runs_as, preflight=preflight) as session,
+    ):
+        check_budget(study, session.loop.profile, manifest)
         if session.loop.done:
             console.print(f"The study in {folder} is finished; another --dir runs it again.", highlight=False)
         else:
             words = "continues" if session.resumed else "begins"
-            console.print(f"The study {words} in {folder} on {devices.describe(session.devices)}.", highlight=False)
+            where = devices.describe(session.devices)
+            console.print(f"The study {words} in {folder} on {where}.", highlight=False)
             if study.spec.metrics.source == "Prometheus":
                 console.print("On one machine the trainers are read directly, without Prometheus.", highlight=False)
-        view: View = PlainView(session, console) if plain or not console.is_terminal else LiveView(session, console)
-        with view:
+        with _view(session, console, form) as view:
             interrupted = _drive(session, view, stop)
         if interrupted:
             console.print("\nStopped with checkpoints. The same command continues.")
             return 130
         show_outcome(session, console)
         _write_report(folder, session.files.report, console)
+        if form == "json":
+            write_outcome(session, session.files.report)
         finished = session.loop.state.finished
-        return 1 if finished is None or finished.reason == "Failed" else 0
+        if finished is not None and finished.reason != "Failed":
+            return 0
+        if form == "quiet" and finished is not None:
+            print(f"{folder}: {finished.message}", file=sys.stderr)
+        return 1
+
+
+def _view(session: Session, console: Console, form: Form) -> View:
+    if form == "json":
+        return JsonView(session)
+    if form == "live" and console.is_terminal:
+        return LiveView(session, console)
+    return PlainView(session, console)
 
 
 def _write_report(folder: Path, path: Path, console: Console) -> None:

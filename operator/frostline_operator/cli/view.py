@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from frostline_operator.api.quantity import parse_duration
+from frostline_operator.cli.tables import print_whole
 from frostline_operator.engine.remaining import seconds_left
 from frostline_operator.engine.state import Run
 from frostline_operator.engine.summary import Summary, summarize
@@ -23,7 +24,7 @@ from frostline_operator.report import numbers
 class View(Protocol):
     """Shows a study while it runs."""
 
-    def __enter__(self) -> object: ...
+    def __enter__(self) -> View: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -84,7 +85,7 @@ class PlainView:
             self.say(line)
         if time.monotonic() - self._last >= self._every:
             self._last = time.monotonic()
-            self.say(_progress_line(self._session))
+            self.say(f"{time.strftime('%H:%M:%S')} {_progress_line(self._session)}")
 
     def say(self, message: str) -> None:
         """A line."""
@@ -111,7 +112,7 @@ def _picture(session: Session) -> RenderableType:
     parts += [Text(f"{c.type}: {c.message}", style="yellow") for c in summary.conditions]
     if session.loop.waiting_for:
         parts.append(Text(f"waiting: {session.loop.waiting_for}", style="yellow"))
-    left = seconds_left(seen, summary)
+    left = seconds_left(seen, summary, progress_of(session))
     parts.append(Text(f"about {numbers.duration(left)} left" if left is not None else "time left: not known yet"))
     return Group(*parts)
 
@@ -130,7 +131,7 @@ def rung_table(summary: Summary, session: Session) -> Table:
         cells = [str(row.bracket)] if several else []
         cells.append(str(row.rung))
         cells.append(f"{row.layers}" if row.layers == row.asked_layers else f"{row.layers} of {row.asked_layers}")
-        cells += [f"{row.tokens:,}", f"{row.entered}/{row.planned}"]
+        cells += [f"{row.tokens:,}", f"{row.entered}/{max(row.entered, row.planned)}"]
         if running:
             cells.append(str(row.running or "–"))
         cells += [str(count or "–") for count in (row.finished, row.failed, row.promoted)]
@@ -146,6 +147,11 @@ def _runs(session: Session) -> RenderableType:
         names = f"{len(run.trials)} trial{'s' if len(run.trials) > 1 else ''}, {run.layers} layers, {run.memory_class}"
         table.add_row(run.name, names, run.state.lower(), ProgressBar(1.0, done, width=24), f"{done:.0%}")
     return table
+
+
+def progress_of(session: Session) -> dict[str, float]:
+    """Share of its training that each active run has done, by its name."""
+    return {run.name: _share_done(session, run) for run in session.loop.state.active_runs}
 
 
 def _share_done(session: Session, run: Run) -> float:
@@ -185,7 +191,7 @@ def _progress_line(session: Session) -> str:
     seen = session.observe()
     summary = summarize(seen)
     runs = ", ".join(f"{run.name} {_share_done(session, run):.0%}" for run in session.loop.state.active_runs)
-    left = seconds_left(seen, summary)
+    left = seconds_left(seen, summary, progress_of(session))
     about = "" if left is None else f"; about {numbers.duration(left)} left"
     return f"{summary.decided}/{summary.trials} trials decided; running: {runs or 'nothing'}{about}"
 
@@ -196,7 +202,7 @@ def show_outcome(session: Session, console: Console) -> None:
     summary = summarize(session.observe())
     finished = loop.state.finished
     console.print()
-    console.print(rung_table(summary, session))
+    print_whole(console, rung_table(summary, session))
     if finished is not None and finished.reason != "Completed":
         console.print(f"[bold]{finished.reason}[/bold]: {finished.message}", highlight=False)
     if summary.best is not None:

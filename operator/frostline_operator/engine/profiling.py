@@ -14,6 +14,10 @@ from frostline_trainer.contract import ProfileSpec, Scalar, Variant
 
 MOST_CORNERS = 12
 """Corners that are tried; each takes the trainer two simulations, about a second."""
+MOST_CHOICES = 64
+"""Variants that a preflight tries out; each takes the trainer a tenth of a second."""
+COMPANIES = 4
+"""Configurations beside which each choice is tried."""
 _NO_MEMORY = (
     ("schedule",), ("optimizer", "lr"), ("optimizer", "weight_decay"), ("optimizer", "beta1"), ("optimizer", "beta2"),
     ("optimizer", "eps"),
@@ -73,6 +77,44 @@ def corners(spec: HPOStudySpec) -> Iterator[Variant]:
         if not any(variant.model_copy(update={"label": other.label}) == other for other in seen):
             seen.append(variant)
             yield variant
+
+
+def choices_document(spec: HPOStudySpec) -> str:
+    """What a preflight tries out, as JSON: the study as it begins, and every choice that it offers."""
+    bound = bind(spec.parameters, spec.base, assignments(spec.parameters, spec.search, 1)[0])
+    variants = list(itertools.islice(choices(spec), MOST_CHOICES))
+    document = ProfileSpec(model=bound.model, data=spec.data, training=bound.training, variants=variants)
+    return document.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def choices(spec: HPOStudySpec) -> Iterator[Variant]:
+    """The study with each value of a categorical hyperparameter, and each end of a range, named by its label.
+
+    Each several times, beside what the first configurations draw for the others, since a choice is wrong only where no
+    company suits it. Of those only that change the model, the batches or the optimizer: others cannot keep a network
+    from being built.
+    """
+    drawn = assignments(spec.parameters, spec.search, 16)
+    chosen = [p for p in spec.parameters if target_of(p) is not None and _matters(p, False)]
+    for company in itertools.islice(itertools.cycle(drawn), COMPANIES):
+        for parameter in chosen:
+            for value in _ends(parameter):
+                values = {**company, **_reached(spec.parameters, parameter, value)}
+                try:
+                    bound = bind(spec.parameters, spec.base, _complete(spec.parameters, values))
+                except BindingError:
+                    continue
+                yield Variant(model=bound.model, training=bound.training, label=f"{parameter.name} = {value}")
+
+
+def _reached(parameters: list[Parameter], parameter: Parameter, value: Scalar) -> Assignment:
+    """A value of a hyperparameter, with those of its ancestors under which it exists."""
+    values: Assignment = {parameter.name: value}
+    by_name = {p.name: p for p in parameters}
+    while parameter.when is not None and parameter.when.parameter in by_name:
+        values[parameter.when.parameter] = parameter.when.values[0]
+        parameter = by_name[parameter.when.parameter]
+    return values
 
 
 def _complete(parameters: list[Parameter], values: Assignment) -> Assignment:

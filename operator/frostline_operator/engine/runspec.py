@@ -7,7 +7,7 @@ from frostline_operator.api.quantity import parse_bytes, parse_duration
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine import depth_transfer
 from frostline_operator.engine.plan import Plan
-from frostline_operator.engine.state import Run, StudyState
+from frostline_operator.engine.state import Run, StudyState, Trial
 from frostline_trainer.contract import CheckpointRef, RunSpec, TrialSpec
 
 
@@ -53,6 +53,36 @@ def run_spec(
         memory_limit=memory_limit,
         cache_bytes=parse_bytes(spec.placement.prefix_cache),
         cache_disk_bytes=parse_bytes(spec.placement.prefix_cache_disk),
+    )
+
+
+def winner_spec(study: str, uid: str, spec: HPOStudySpec, trial: Trial, checkpoint: str) -> RunSpec:
+    """The document of a run that would go on from a trial's checkpoint: all that it takes to put its network together.
+
+    Args:
+        study: its name.
+        uid: of the study.
+        spec: of the study.
+        trial: with a checkpoint.
+        checkpoint: the study's folder of checkpoints.
+    """
+    assert trial.checkpoint is not None
+    bound = bind(spec.parameters, spec.base, trial.assignment)
+    own = TrialSpec(name=trial.name, hyperparameters=trial.assignment, training=bound.training, parent=trial.checkpoint)
+    return RunSpec(
+        study=study,
+        study_uid=uid,
+        run="export",
+        rung=trial.checkpoint_rung or 0,
+        layers=trial.checkpoint.layers,
+        tokens=trial.checkpoint.tokens,
+        horizon=trial.checkpoint.tokens,
+        trials=[own],
+        model=bound.model,
+        data=bound.data,
+        metric=spec.objective.metric,
+        seed=spec.search.seed,
+        checkpoint=checkpoint,
     )
 
 

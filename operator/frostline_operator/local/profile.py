@@ -8,6 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +17,8 @@ from frostline_operator.local.devices import Device
 from frostline_trainer.contract import ModelProfile
 
 Memory = Literal["cuda", "cpu", "none"]
-
+Where = Literal["gpu", "cpu", "elsewhere"]
+"""Where runs will be: on this machine's GPUs or CPU, or elsewhere, with other files, packages and devices."""
 
 _MISSING = re.compile(r"No module named '?([\w.]+)")
 _OURS = {"frostline_trainer", "torch", "torchvision", "transformers", "safetensors", "numpy", "sklearn", "fsspec"}
@@ -24,6 +27,25 @@ _OURS = {"frostline_trainer", "torch", "torchvision", "transformers", "safetenso
 
 class ProfileError(Exception):
     """The trainer could not build the study's model or data; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that a preflight found: no trial could get over it."""
+
+    field: str
+    """Below the study's spec, such as `data.path`; empty where no field is named."""
+    message: str
+    choice: str
+    """The hyperparameter's value that it is a problem with, such as `n_head = 3`; empty where it is one with all."""
+
+
+class PreflightError(ProfileError):
+    """The data cannot be read, or the network of a choice cannot be built."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(f"{fault.field}: {fault.message}" for fault in faults))
 
 
 def trainer_environment(code: Path) -> dict[str, str]:
@@ -39,7 +61,31 @@ def memory_of(available: list[Device]) -> Memory:
     return "cpu" if any(device.enforced for device in available) else "cuda"
 
 
-def profile_model(document: str, memory: Memory, code: Path) -> ModelProfile:
+def where_of(available: list[Device]) -> Where:
+    """Where on this machine runs on these devices will be."""
+    return "gpu" if any(device.environment.get("CUDA_VISIBLE_DEVICES") for device in available) else "cpu"
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What is tried out before anything is spent."""
+
+    document: str
+    """Made by `engine.profiling.choices_document`."""
+    where: Where
+
+
+def check_study(preflight: Preflight, code: Path) -> None:
+    """Open the data and build the network of every choice.
+
+    Raises:
+        PreflightError: with everything that is wrong.
+        ProfileError: the trainer failed otherwise.
+    """
+    _ask(["check", preflight.document, "--where", preflight.where], code)
+
+
+def profile_model(document: str, memory: Memory, code: Path, preflight: Preflight | None = None) -> ModelProfile:
     """The profile of a document made by `profile_document`.
 
     Args:
@@ -47,11 +93,30 @@ def profile_model(document: str, memory: Memory, code: Path) -> ModelProfile:
         memory: whose memory to foretell in `ModelProfile.memory`: `cuda` for GPUs, `cpu` for classes declared on a CPU,
             none to leave it out, which takes seconds less. Foretold once, it is read from the cache.
         code: folder in which a custom entrypoint's module is looked for first.
+        preflight: what to try out first, in the same process; None for nothing.
+
+    Raises:
+        PreflightError: with everything that the preflight found.
+        ProfileError: with the trainer's message.
+    """
+    arguments = ["profile", document, "--format", "json", "--memory", memory]
+    if preflight is not None:
+        arguments += ["--check", preflight.document, "--where", preflight.where]
+    return ModelProfile.model_validate_json(_ask(arguments, code))
+
+
+def export_trial(document: str, output: Path, code: Path) -> list[str]:
+    """Write a trained trial as files of the library that its network comes from; their names.
+
+    Args:
+        document: made by `engine.runspec.winner_spec`, as JSON.
+        output: folder to write to.
+        code: folder in which a custom entrypoint's module is looked for first.
 
     Raises:
         ProfileError: with the trainer's message.
     """
-    return ModelProfile.model_validate_json(_ask(["profile", document, "--format", "json", "--memory", memory], code))
+    return [str(name) for name in json.loads(_ask(["export", document, "--out", str(output)], code))]
 
 
 def compare_memory(document: str, layers: int, memory: Memory, code: Path) -> list[int | None]:
@@ -72,8 +137,18 @@ def _ask(arguments: list[str], code: Path) -> str:
     command = [sys.executable, "-m", "frostline_trainer", *arguments]
     answer = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if answer.returncode != 0:
+        faults = list(_faults(answer.stdout))
+        if faults:
+            raise PreflightError(faults)
         raise ProfileError(_message(answer.stdout + answer.stderr, answer.returncode))
-    return answer.stdout.strip().splitlines()[-1]
+    return answer.stdout.strip().rpartition("\n")[2]
+
+
+def _faults(output: str) -> Iterator[Fault]:
+    for line in output.splitlines():
+        if line.startswith("{") and '"problem"' in line:
+            said = json.loads(line)
+            yield Fault(said["field"], said["message"], said["choice"])
 
 
 def _message(output: str, code: int) -> str:

@@ -19,13 +19,13 @@ from frostline_operator.api.loader import validate_study
 from frostline_operator.api.study import HPOStudy
 from frostline_operator.crds.rules import changed_sections, fixed_part
 from frostline_operator.engine.outcome import at_stake
-from frostline_operator.engine.profiling import profile_document
+from frostline_operator.engine.profiling import choices_document, profile_document
 from frostline_operator.engine.state import Observation
 from frostline_operator.local import devices, processes
 from frostline_operator.local.cluster import LocalCluster
 from frostline_operator.local.devices import Device
 from frostline_operator.local.files import RunFiles, StudyFiles
-from frostline_operator.local.profile import Memory, memory_of, profile_model
+from frostline_operator.local.profile import Memory, Preflight, check_study, memory_of, profile_model, where_of
 from frostline_operator.local.store import SqliteStore
 from frostline_operator.runtime.loop import StudyLoop
 from frostline_trainer.contract import ModelProfile
@@ -53,18 +53,29 @@ class Session:
 
 
 @contextmanager
-def open_session(study: HPOStudy, folder: Path, declared: list[str], code: Path) -> Iterator[Session]:
+def open_session(
+    study: HPOStudy,
+    folder: Path,
+    declared: list[str],
+    code: Path,
+    *,
+    runs_as: HPOStudy | None = None,
+    preflight: bool = True,
+) -> Iterator[Session]:
     """Open a study's folder for running it.
 
     Args:
-        study: as read from its manifest.
+        study: as read from its manifest; this is what the folder keeps, and what a later manifest is held against.
         folder: made if it is not there.
         declared: memory classes instead of the machine's own, see `devices.discover`.
         code: folder in which a custom entrypoint's module is looked for first.
+        runs_as: the study with absolute paths (`api.loader.rooted`), where it has relative ones.
+        preflight: try out data and choices first.
 
     Raises:
         SessionError: another command runs it, or the folder holds another study.
         DeclarationError: `declared` is not understood.
+        PreflightError: the data cannot be read, or a choice's network cannot be built.
         ProfileError: the model or the data cannot be built.
     """
     files = StudyFiles(folder.resolve())
@@ -74,11 +85,15 @@ def open_session(study: HPOStudy, folder: Path, declared: list[str], code: Path)
             store = SqliteStore(files.database)
             stack.callback(store.close)
             resumed = _claim(study, store, files, folder)
+            store.set_fact("code", str(code.resolve()))
+            over = store.fact("finished") is not None
+        study = runs_as or study
         available = devices.discover(study.spec.search.parallelism, declared)
         uid = store.fact("uid")
         assert uid is not None
         cluster = LocalCluster(files, uid, available, code)
-        profile = _profile(study, store, memory_of(available), code)
+        check = Preflight(choices_document(study.spec), where_of(available)) if preflight and not over else None
+        profile = _profile(study, store, memory_of(available), code, check)
         with _usable(folder):
             loop = StudyLoop(study.metadata.name, uid, profile, cluster, store, time.time)
         yield Session(study, files, store, loop, available, resumed)
@@ -185,13 +200,17 @@ def _begin_anew(store: SqliteStore, files: StudyFiles) -> None:
     store.clear()
 
 
-def _profile(study: HPOStudy, store: SqliteStore, memory: Memory, code: Path) -> ModelProfile:
-    """Computed once and kept."""
+def _profile(
+    study: HPOStudy, store: SqliteStore, memory: Memory, code: Path, preflight: Preflight | None
+) -> ModelProfile:
+    """Computed once and kept; the preflight is made each time, since files come and go."""
     document = profile_document(study.spec)
     kept = store.fact("profile")
     if kept is not None and store.fact("profiledFor") == f"{memory} {document}":
+        if preflight is not None:
+            check_study(preflight, code)
         return ModelProfile.model_validate_json(kept)
-    profile = profile_model(document, memory, code)
+    profile = profile_model(document, memory, code, preflight)
     store.set_fact("profile", profile.model_dump_json(by_alias=True))
     store.set_fact("profiledFor", f"{memory} {document}")
     return profile

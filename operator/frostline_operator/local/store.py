@@ -45,14 +45,6 @@ class SqliteStore:
         """Close the file."""
         self._connection.close()
 
-    def clear(self) -> None:
-        """Forget all but the model's profile: the study begins anew."""
-        with self._transaction() as connection:
-            for table in ("trials", "runs", "samples", "events"):
-                connection.execute(f"DELETE FROM {table}")
-            connection.execute("DELETE FROM facts WHERE name NOT IN ('profile', 'profiledFor')")
-        self._saved = StudyState()
-
     def fact(self, name: str) -> str | None:
         """A named text, None where it was never set."""
         row = self._connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
@@ -61,6 +53,13 @@ class SqliteStore:
     def set_fact(self, name: str, value: str) -> None:
         """Set a named text."""
         self._connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    def clear(self) -> None:
+        """Forget everything, all or nothing."""
+        with self._transaction() as connection:
+            for table in ("facts", "trials", "runs", "samples", "events"):
+                connection.execute(f"DELETE FROM {table}")
+        self._saved = StudyState()
 
     def load(self) -> StudyState:
         """The state as it was last saved."""

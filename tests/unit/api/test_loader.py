@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frostline_operator.api.loader import load_study, parse_study, validate_study
+from frostline_operator.api.loader import load_study, parse_study, rooted, validate_study
 from frostline_operator.api.problems import StudyError
 from frostline_operator.api.study import HPOStudy
 from frostline_operator.api.yaml import read_documents, study_to_yaml, to_yaml
@@ -292,3 +292,40 @@ def test_a_cost_without_prices_needs_an_operator_that_has_some() -> None:
     assert "prices: [{memoryClass: 24Gi, perHour: 0.8}]" in problem.message
     priced = text.replace("{cost: 5}", "{cost: 5, prices: [{memoryClass: 8Gi, perHour: 1}]}")
     assert parse_study(priced, alone=True).spec.budget.cost == 5
+
+
+def test_relative_paths_are_relative_to_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere, beside = tmp_path / "elsewhere", tmp_path / "studies"
+    elsewhere.mkdir(), beside.mkdir()
+    monkeypatch.chdir(elsewhere)
+    (beside / "corpus.txt").write_text("text")
+    manifest = beside / "study.yaml"
+    manifest.write_text(GOOD.replace("builtin: python-docs", "path: corpus.txt"))
+    study = load_study(manifest)
+    assert study.spec.data.path == "corpus.txt", "what a person wrote stays in what is kept and shown"
+    assert rooted(study, manifest).spec.data.path == str(beside / "corpus.txt")
+
+
+@pytest.mark.parametrize("path", ["/data/corpus.txt", "hf://owner/data"])
+def test_paths_that_are_not_relative_stay_as_they_are(path: str, tmp_path: Path) -> None:
+    manifest = tmp_path / "study.yaml"
+    manifest.write_text(GOOD.replace("builtin: python-docs", f"path: {path}, tokenizer: bytes"))
+    study = load_study(manifest)
+    assert rooted(study, manifest) is study
+
+
+def test_a_relative_path_that_leads_nowhere_has_its_line(tmp_path: Path) -> None:
+    manifest = tmp_path / "study.yaml"
+    manifest.write_text(GOOD.replace("builtin: python-docs", "path: typo.txt"))
+    with pytest.raises(StudyError) as refused:
+        rooted(load_study(manifest), manifest)
+    [problem] = refused.value.problems
+    assert (problem.path, problem.line) == ("spec.data.path", 20) and "typo.txt beside the manifest" in problem.message
+
+
+def test_objects_from_a_cluster_may_not_be_nested_without_end() -> None:
+    nested: dict[str, Any] = {}
+    for _ in range(5000):
+        nested = {"a": nested}
+    with pytest.raises(StudyError, match="64 levels"):
+        validate_study(nested)

@@ -6,7 +6,14 @@ import json
 from typing import Any
 
 from frostline_operator.api.study import HPOStudySpec
-from frostline_operator.engine.profiling import MOST_CORNERS, corners, profile_document
+from frostline_operator.engine.profiling import (
+    MOST_CHOICES,
+    MOST_CORNERS,
+    choices,
+    choices_document,
+    corners,
+    profile_document,
+)
 
 
 def study(parameters: list[dict[str, Any]], **model: Any) -> HPOStudySpec:
@@ -60,3 +67,22 @@ def test_of_a_custom_entrypoint_every_unbound_hyperparameter_counts() -> None:
     spec = spec.model_copy(update={"data": spec.data.model_copy(update={"kind": "None", "builtin": None})})
     assert [v.hyperparameters["width"] for v in corners(spec) if v.hyperparameters is not None] == [8, 64]
     assert "width" in json.loads(profile_document(spec))["hyperparameters"]
+
+
+def test_every_choice_and_both_ends_of_a_range_are_tried_out_beside_several_companies() -> None:
+    width = {"name": "width", "type": "Int", "min": 16, "max": 256, "bind": "model.hidden.0"}
+    offered = list(choices(study([LR, OPTIMIZER, width])))
+    assert {v.label for v in offered} == {"opt = SGD", "opt = AdamW", "width = 16", "width = 256"}
+    beside = {v.model.hidden[0] for v in offered if v.label == "opt = SGD" and v.model is not None}
+    assert len(beside) > 1
+    assert len(json.loads(choices_document(study([LR, OPTIMIZER, width])))["variants"]) <= MOST_CHOICES
+
+
+def test_a_choice_under_a_condition_is_tried_out_where_it_exists() -> None:
+    momentum = {
+        "name": "nesterov", "type": "Categorical", "values": [True, False], "bind": "training.optimizer.nesterov",
+        "when": {"parameter": "opt", "values": ["SGD"]},
+    }  # fmt: skip
+    offered = [v for v in choices(study([LR, OPTIMIZER, momentum])) if v.label.startswith("nesterov")]
+    assert {v.label for v in offered} == {"nesterov = True", "nesterov = False"}
+    assert {v.training.optimizer.name for v in offered if v.training is not None} == {"SGD"}

@@ -76,3 +76,17 @@ def test_a_budget_in_time_bounds_it_and_is_all_there_is_in_a_search_without_an_e
     endless.tick()
     seen = left(endless)
     assert seen is not None and seen <= 500, "two devices spend it twice as fast"
+
+
+def test_it_shrinks_within_a_run_by_what_the_run_has_done() -> None:
+    world = World(study(search={"algorithm": "ASHA", "trials": 8, "parallelism": 1}), 5)
+    while not any(run.state == "Succeeded" for run in world.state.runs.values()):
+        world.tick()
+        world.end_one()
+    world.tick()
+    observed = world.observe()
+    summary = summarize(observed)
+    [run] = observed.state.active_runs
+    left_at = [seconds_left(observed, summary, {run.name: share}) for share in (0.0, 0.25, 0.5, 1.0)]
+    assert None not in left_at and left_at == sorted(left_at, reverse=True) and len(set(left_at)) == 4  # type: ignore[type-var]
+    assert left_at[0] == seconds_left(observed, summary), "where nobody knows of progress, none is counted"

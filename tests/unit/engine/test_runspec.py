@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from frostline_operator.engine.actions import StartRun
 from frostline_operator.engine.plan import make_plan
-from frostline_operator.engine.runspec import run_spec
+from frostline_operator.engine.runspec import run_spec, winner_spec
 from frostline_trainer.contract import CheckpointRef, RunSpec
 
 from .world import PROFILE, World, study
@@ -58,3 +58,14 @@ def test_the_cache_of_the_prefix_is_as_large_as_the_study_allows() -> None:
     assert first_document(World(study())).cache_bytes == 0
     document = first_document(World(study(placement={"prefixCache": "64Mi", "prefixCacheDisk": "1Gi"})))
     assert (document.cache_bytes, document.cache_disk_bytes) == (64 * 2**20, 2**30)
+
+
+def test_what_is_exported_of_a_trial_is_what_its_checkpoint_holds() -> None:
+    world = World(study())
+    world.tick()
+    checkpoint = CheckpointRef(path="t/r/x", layers=3, tokens=100)
+    world.state.update_trial(0, checkpoint=checkpoint, checkpoint_rung=1)
+    document = winner_spec("s", "uid", world.spec, world.state.trials[0], "/c")
+    [trial] = document.trials
+    assert (document.layers, document.tokens, document.rung, trial.parent) == (3, 100, 1, checkpoint)
+    assert trial.training.optimizer.lr == world.state.trials[0].assignment["lr"]

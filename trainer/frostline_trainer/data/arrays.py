@@ -41,9 +41,20 @@ def load_npz(path: Path) -> tuple[Arrays, Arrays | None]:
     return pairs[0], pairs[1]
 
 
-def labels(values: np.ndarray[Any, Any]) -> tuple[Tensor, int]:
-    """Class indices 0 to classes - 1 in sorted order of the labels, and the number of classes."""
+MOST_CLASSES = 1000
+"""Beyond it, labels of which most are met once are taken for numbers or names."""
+
+
+def labels(values: np.ndarray[Any, Any]) -> tuple[Tensor, list[str]]:
+    """Class indices 0 to classes - 1 in sorted order of the labels, and what the classes are called."""
     kinds, indices = np.unique(values, return_inverse=True)
+    if values.dtype.kind in "US" and "" in kinds:
+        raise StudyFault("data.targetColumn: a row has no label; fill it in, or remove the row")
+    if len(kinds) > MOST_CLASSES and 2 * len(kinds) > len(values):
+        raise StudyFault(
+            f"data.task: {len(kinds):,} different labels in {len(values):,} rows are no classes; give another "
+            "targetColumn, or set data.task: Regression to predict a number"
+        )
     if len(kinds) < 2:
         raise StudyFault(f"data: every row has the same label {kinds[0]!r}; a classifier needs two classes or more")
-    return torch.from_numpy(indices.astype(np.int64)), len(kinds)
+    return torch.from_numpy(indices.astype(np.int64)), [str(kind) for kind in kinds]

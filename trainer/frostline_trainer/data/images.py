@@ -49,12 +49,12 @@ def open_images(data: DataSpec, seed: int) -> Source:
 
 def _arrays(data: DataSpec, train: Any, valid: Any, seed: int) -> ArraySource:
     if valid is None:
-        target, classes = labels(train[1])
+        target, names = labels(train[1])
         images = _channels_first(train[0])
         kept, held = held_out(len(images), data.validation_fraction, seed)
         pairs = (images[kept], target[kept]), (images[held], target[held])
     else:
-        target, classes = labels(np.concatenate([train[1], valid[1]]))
+        target, names = labels(np.concatenate([train[1], valid[1]]))
         count = len(train[1])
         pairs = (_channels_first(train[0]), target[:count]), (_channels_first(valid[0]), target[count:])
     whole = pairs[0][0]
@@ -72,8 +72,12 @@ def _arrays(data: DataSpec, train: Any, valid: Any, seed: int) -> ArraySource:
         return x.expand(-1, 3, -1, -1)
 
     height, width = (size, size) if size else whole.shape[-2:]
-    shape = DataShape("Images", (3, height, width), classes)
-    return ArraySource(shape, pairs[0], pairs[1], transform, _augment if data.augment else None, seed)
+    shape = DataShape("Images", (3, height, width), len(names))
+    reading = {
+        "classes": names, "divisor": divisor, "mean": mean.flatten().tolist(), "std": std.flatten().tolist(),
+        "size": [height, width],
+    }  # fmt: skip
+    return ArraySource(shape, pairs[0], pairs[1], transform, _augment if data.augment else None, seed, reading)
 
 
 def _channels_first(x: np.ndarray[Any, Any]) -> Tensor:
@@ -110,10 +114,13 @@ class FolderSource(Source):
     slow = True
 
     def __init__(
-        self, train: tuple[Any, list[int]], valid: tuple[Any, list[int]], classes: int, data: DataSpec, seed: int
+        self, train: tuple[Any, list[int]], valid: tuple[Any, list[int]], names: list[str], data: DataSpec, seed: int
     ):
         side = data.image_size or 224
-        self.shape = DataShape("Images", (3, side, side), classes)
+        self.shape = DataShape("Images", (3, side, side), len(names))
+        self.reading = {
+            "classes": names, "divisor": 255.0, "mean": [*FOLDER_MEAN], "std": [*FOLDER_STD], "size": [side, side],
+        }  # fmt: skip
         self.augmented = data.augment
         self._parts = train, valid
         self.train_samples, self.valid_samples = len(train[1]), len(valid[1])
@@ -168,11 +175,11 @@ def _folder(data: DataSpec, path: Path, seed: int) -> Source:
                 if valid.classes != train.classes:
                     raise StudyFault(f"data.path: {path}/train and {path}/{name} have different classes")
                 parts = (train, list(range(len(train)))), (valid, list(range(len(valid))))
-                return FolderSource(*parts, len(train.classes), data, seed)
+                return FolderSource(*parts, train.classes, data, seed)
         path = path / "train"
     whole = opened(path)
     kept, held = held_out(len(whole), data.validation_fraction, seed)
-    return FolderSource((whole, kept.tolist()), (whole, held.tolist()), len(whole.classes), data, seed)
+    return FolderSource((whole, kept.tolist()), (whole, held.tolist()), whole.classes, data, seed)
 
 
 def _torchvision(data: DataSpec, path: Path, seed: int) -> Source:
@@ -188,8 +195,9 @@ def _torchvision(data: DataSpec, path: Path, seed: int) -> Source:
     if all(isinstance(a, np.ndarray | Tensor) for a in arrays) and all(t is not None for t in targets):
         pairs = [(np.asarray(a), np.asarray(t)) for a, t in zip(arrays, targets, strict=True)]
         return _arrays(data, pairs[0], pairs[1], seed)
-    classes = len(getattr(train, "classes", [])) or 1 + max(int(train[i][1]) for i in range(len(train)))
-    return FolderSource((train, list(range(len(train)))), (valid, list(range(len(valid)))), classes, data, seed)
+    names = list(getattr(train, "classes", []))
+    names = names or [str(i) for i in range(1 + max(int(train[i][1]) for i in range(len(train))))]
+    return FolderSource((train, list(range(len(train)))), (valid, list(range(len(valid)))), names, data, seed)
 
 
 def _part(kind: Callable[..., Any], path: Path, training: bool) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +26,9 @@ class Source(abc.ABC):
     valid_samples: int
     augmented: bool = False
     """Inputs of the same sample differ from pass to pass, so nothing computed from them may be cached."""
+
+    reading: Mapping[str, Any] = MappingProxyType({})
+    """How a sample becomes an input, and what the classes are called: for whoever uses the network elsewhere."""
 
     slow: bool = False
     """Reading takes time (decoding files), so that it pays to read ahead."""
@@ -63,8 +68,10 @@ class ArraySource(Source):
         transform: Callable[[Tensor], Tensor] | None = None,
         augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
         seed: int = 0,
+        reading: Mapping[str, Any] | None = None,
     ):
         self.shape = shape
+        self.reading = reading or {}
         self.train_samples, self.valid_samples = len(train[1]), len(valid[1])
         self.augmented = augment is not None
         self._train, self._valid = train, valid

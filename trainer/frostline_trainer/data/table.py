@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,12 @@ def open_table(data: DataSpec, seed: int) -> ArraySource:
     Raises:
         StudyFault: no such file, a missing column, or values that are no numbers.
     """
-    x, y, valid_part = _read(data)
+    x, y, valid_part, columns = _read(data)
     if x.ndim != 2:
         raise StudyFault(f"data.path: a table needs x of shape [rows, columns], not {list(x.shape)}")
     rows = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
     targets = y if valid_part is None else np.concatenate([y, valid_part[1]])
-    wanted, classes = (_numbers(targets), 1) if data.task == "Regression" else _classes(targets)
+    wanted, names = (_numbers(targets), ()) if data.task == "Regression" else _classes(targets)
     if valid_part is None:
         train, valid = held_out(len(rows), data.validation_fraction, seed)
         training, validation = (rows[train], wanted[train]), (rows[valid], wanted[valid])
@@ -48,36 +49,41 @@ def open_table(data: DataSpec, seed: int) -> ArraySource:
     def standardise(part: Tensor) -> Tensor:
         return torch.nan_to_num((part - mean) / scale)
 
+    reading: dict[str, Any] = {"columns": columns, "mean": mean.tolist(), "scale": scale.tolist()}
     target = None
     if data.task == "Regression":
         target = _target(training[1], validation[1])
+        reading["target"] = {"mean": target.mean, "scale": target.scale}
         training, validation = (
             (inputs, ((numbers - target.mean) / target.scale).float()) for inputs, numbers in (training, validation)
         )
+    else:
+        reading["classes"] = names
     return ArraySource(
-        DataShape("Table", (rows.shape[1],), classes, target),
+        DataShape("Table", (rows.shape[1],), len(names) or 1, target),
         (standardise(training[0]), training[1]),
         (standardise(validation[0]), validation[1]),
+        reading=reading,
     )
 
 
-def _read(data: DataSpec) -> tuple[Array, Array, tuple[Array, Array] | None]:
-    """Inputs, targets, and both of the held-out part where the file has one."""
+def _read(data: DataSpec) -> tuple[Array, Array, tuple[Array, Array] | None, Sequence[str]]:
+    """Inputs, targets, both of the held-out part where the file has one, and the inputs' names where it has them."""
     if data.builtin == "breast-cancer":
-        return *breast_cancer(), None
+        return *breast_cancer(), None, ()
     assert data.path is not None
     path = Path(data.path)
     if not path.is_file():
         raise StudyFault(f"data.path: there is no file {path}; give a .csv or an .npz with x and y")
     if path.suffix == ".npz":
         (x, y), valid_part = load_npz(path)
-        return x, y, valid_part
+        return x, y, valid_part, ()
     columns = read_csv(path, data.target_column)
-    return columns.inputs, np.array(columns.target), None
+    return columns.inputs, np.array(columns.target), None, columns.names
 
 
-def _classes(targets: Array) -> tuple[Tensor, int]:
-    """Class indices and their number.
+def _classes(targets: Array) -> tuple[Tensor, Sequence[str]]:
+    """Class indices, and what the classes are called.
 
     Raises:
         StudyFault: one class only, or so many fractional numbers that they are no classes.

@@ -450,6 +450,11 @@ class CausalLMNetwork(Network):
         model.requires_grad_(True)
         return CausalLMSuffix(model, None, [("", model)], self._width)
 
+    def untie(self) -> None:
+        """Give the head weights of its own where it shares the embeddings', and say so in the config."""
+        self._untie(self._tail)
+        self._model.config.tie_word_embeddings = False
+
     def _untie(self, tail: Sequence[tuple[str, nn.Module]]) -> None:
         _give_own_weights(tail, {id(p) for _, m in self._front for p in m.parameters()})
 

@@ -32,10 +32,7 @@ def build_vision(model: ModelSpec, shape: DataShape, seed: int, *, weights: bool
     if shape.kind != "Images":
         raise StudyFault(f"data.kind: a Vision model takes Images, not {shape.kind}; set data.kind: Images")
     assert model.name is not None
-    builder = _builder(model.name)
-    arguments = {"num_classes": shape.classes, **model.config}
-    if "image_size" in inspect.signature(builder).parameters or model.name.startswith("vit_"):
-        arguments.setdefault("image_size", shape.input[-1])
+    builder, arguments = _builder(model.name), builder_arguments(model, shape)
     torch.manual_seed(derive(seed, "weights"))
     try:
         built: nn.Module = builder(weights=None, **arguments)
@@ -45,6 +42,16 @@ def build_vision(model: ModelSpec, shape: DataShape, seed: int, *, weights: bool
     if model.pretrained and weights:
         load_for_new_classes(built, model.pretrained, [unit for _, unit in units])
     return ChainNetwork(units)
+
+
+def builder_arguments(model: ModelSpec, shape: DataShape) -> dict[str, Any]:
+    """What torchvision's builder is called with, besides that it loads no weights."""
+    assert model.name is not None
+    builder = _builder(model.name)
+    arguments = {"num_classes": shape.classes, **model.config}
+    if "image_size" in inspect.signature(builder).parameters or model.name.startswith("vit_"):
+        arguments.setdefault("image_size", shape.input[-1])
+    return arguments
 
 
 def _builder(name: str) -> Any:

@@ -14,11 +14,22 @@ from frostline_trainer.errors import StudyFault
 from frostline_trainer.logs import log
 from frostline_trainer.profile.costs import profile
 from frostline_trainer.profile.custom_costs import custom_costs
+from frostline_trainer.profile.preflight import Where
+from frostline_trainer.profile.preflight import main as preflight
 from frostline_trainer.profile.table import table
 
 
-def main(document: str, form: str, memory: Literal["cuda", "cpu", "none"] = "none") -> int:
-    """The command `profile`; returns the exit code. The memory part is read from the cache where it was made before."""
+def main(
+    document: str,
+    form: str,
+    memory: Literal["cuda", "cpu", "none"] = "none",
+    choices: str | None = None,
+    where: Where = "cpu",
+) -> int:
+    """The command `profile`; returns the exit code. The memory part is read from the cache where it was made before.
+
+    With `choices`, another such document whose variants are the study's choices, they are tried out first.
+    """
     from frostline_trainer.run import describe
 
     try:
@@ -28,6 +39,8 @@ def main(document: str, form: str, memory: Literal["cuda", "cpu", "none"] = "non
             fields["training"] = fields["trials"][0].get("training", {})
         wanted = {name: fields[name] for name in ProfileSpec.model_fields if name in fields}
         spec = ProfileSpec.model_validate_json(json.dumps(wanted))
+        if choices is not None and (code := preflight(choices, where)):
+            return code
         costs = profile(spec) if spec.model.family != "Custom" else custom_costs(spec)
         if memory != "none":
             costs = _with_memory(costs, spec, memory)

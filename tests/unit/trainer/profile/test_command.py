@@ -20,7 +20,7 @@ CUSTOM = {"family": "Custom", "entrypoint": "mine:train"}
     [
         ({"family": "CausalLM", "config": {"model_type": "llama", "hidden_size": 0}}, TEXT, ["model", "ZeroDivision"]),
         ({"family": "CausalLM", "config": {"model_type": ["gpt2"]}}, TEXT, ["model", "TypeError"]),
-        ({"family": "CausalLM", "pretrained": "/nosuch"}, TEXT, ["model.pretrained: no model in /nosuch"]),
+        ({"family": "CausalLM", "pretrained": "/nosuch"}, TEXT, ["model.pretrained: no folder /nosuch"]),
         (MLP, {"kind": "Table", "path": "latin.csv", "targetColumn": "y"}, ["data.path: latin.csv", "iconv"]),
         (MLP, {"kind": "Table", "path": "empty.csv", "targetColumn": "y"}, ["data.path: empty.csv is empty"]),
         (CUSTOM | {"entrypoint": "raises:train"}, {"kind": "None"}, ["ValueError: no (raises.py, line 2)"]),

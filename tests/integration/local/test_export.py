@@ -1,0 +1,44 @@
+"""The winner of a study, from the command that ran it to the library that loads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from frostline_trainer.contract import DataSpec, TrainingSpec
+from frostline_trainer.data.open import open_data
+from frostline_trainer.training.objective import objective_of
+
+from .conftest import Study, frostline
+
+
+def test_the_winner_is_exported_with_its_objective_and_the_progress_is_told_to_programs(
+    study: Study, write: Callable[[Study], Path], tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "out", tmp_path / "winner"
+    study["spec"]["search"]["trials"] = 2
+    done = frostline("run", write(study), "--dir", folder, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    outcome = lines[-1]
+    assert outcome["event"] == "outcome" and any(line["event"] == "progress" for line in lines)
+
+    exported = frostline("export", folder, "--best", out)
+    assert exported.returncode == 0, exported.stderr
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    model = nn.Sequential(*(getattr(nn, kind)(*sizes) for kind, *sizes in config["layers"]))
+    model.load_state_dict(load_file(out / "model.safetensors"))
+    data = open_data(DataSpec.model_validate(study["spec"]["data"]), TrainingSpec(), study["spec"]["search"]["seed"])
+    x, y = data.validation(0, data.valid_samples)
+    with torch.no_grad():
+        assert float(objective_of(data.shape).loss(model.eval()(x), y, 0.0)) == pytest.approx(
+            outcome["best"]["value"], rel=1e-5
+        )
+
+    assert frostline("export", tmp_path / "nosuch", "--best", out).returncode == 2
