@@ -205,6 +205,20 @@ class Finished:
     """Index of the best trial, None where no trial has a usable result."""
 
 
+@dataclass(frozen=True)
+class Changes:
+    """What of a state is not as it was before: new values only, None where nothing changed."""
+
+    trials: tuple[Trial, ...] = ()
+    runs: tuple[Run, ...] = ()
+    started_at: float | None = None
+    finished: Finished | None = None
+    disagreements: int | None = None
+
+    def __bool__(self) -> bool:
+        return self != Changes()
+
+
 @dataclass
 class StudyState:
     """Everything that has happened in a study."""
@@ -220,6 +234,16 @@ class StudyState:
     def copy(self) -> StudyState:
         """An independent copy (the entries are immutable)."""
         return replace(self, trials=dict(self.trials), runs=dict(self.runs))
+
+    def since(self, before: StudyState) -> Changes:
+        """What changed since `before`. Entries are immutable, so identity tells; nothing is ever removed."""
+        return Changes(
+            trials=tuple(trial for trial in self.trials.values() if before.trials.get(trial.index) is not trial),
+            runs=tuple(run for run in self.runs.values() if before.runs.get(run.name) is not run),
+            started_at=None if self.started_at == before.started_at else self.started_at,
+            finished=None if self.finished == before.finished else self.finished,
+            disagreements=None if self.disagreements == before.disagreements else self.disagreements,
+        )
 
     @property
     def active_runs(self) -> list[Run]:

@@ -25,7 +25,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from frostline_operator.engine.state import Finished, Run, StudyState, Trial
+from frostline_operator.engine.state import Changes, Finished, Run, StudyState, Trial
 from frostline_operator.kubernetes.client.api import CONFIG_MAPS, Api, ApiError, Manifest
 from frostline_operator.kubernetes.client.errors import NotReadableError
 from frostline_operator.kubernetes.objects import names
@@ -166,7 +166,7 @@ class Journal:
             StaleError: somebody else wrote meanwhile; nothing is written.
             ApiError: the API server did not take it.
         """
-        record = changes(self._saved, state)
+        record = record_of(state.since(self._saved))
         for kind, key in (("trials", "index"), ("runs", "name")):
             for document in record.get(kind, ()):
                 document.update(self._unknown.get((kind, document[key]), {}))
@@ -264,21 +264,19 @@ def has_begun(body: Manifest) -> bool:
     return bool(((body.get("status") or {}).get("trials") or {}).get("total"))
 
 
-def changes(before: StudyState, after: StudyState) -> Record:
-    """The record of what changed; empty where nothing did. Entries are immutable, so identity tells."""
+def record_of(changes: Changes) -> Record:
+    """The record of what changed; empty where nothing did."""
     record: Record = {}
-    trials = [trial for trial in after.trials.values() if before.trials.get(trial.index) is not trial]
-    runs = [run for run in after.runs.values() if before.runs.get(run.name) is not run]
-    if trials:
-        record["trials"] = [_TRIAL.dump_python(trial, mode="json", exclude_defaults=True) for trial in trials]
-    if runs:
-        record["runs"] = [_RUN.dump_python(run, mode="json", exclude_defaults=True) for run in runs]
-    if after.started_at is not None and after.started_at != before.started_at:
-        record["startedAt"] = after.started_at
-    if after.finished is not None and after.finished != before.finished:
-        record["finished"] = _FINISHED.dump_python(after.finished, mode="json")
-    if after.disagreements != before.disagreements:
-        record["disagreements"] = after.disagreements
+    if changes.trials:
+        record["trials"] = [_TRIAL.dump_python(trial, mode="json", exclude_defaults=True) for trial in changes.trials]
+    if changes.runs:
+        record["runs"] = [_RUN.dump_python(run, mode="json", exclude_defaults=True) for run in changes.runs]
+    if changes.started_at is not None:
+        record["startedAt"] = changes.started_at
+    if changes.finished is not None:
+        record["finished"] = _FINISHED.dump_python(changes.finished, mode="json")
+    if changes.disagreements is not None:
+        record["disagreements"] = changes.disagreements
     return record
 
 

@@ -80,27 +80,25 @@ class SqliteStore:
 
     def save(self, state: StudyState) -> None:
         """Write what changed since the last call, in one transaction."""
-        before = self._saved
-        trials = [t for t in state.trials.values() if before.trials.get(t.index) is not t]
-        runs = [r for r in state.runs.values() if before.runs.get(r.name) is not r]
-        facts = {}
-        if state.started_at is not None and state.started_at != before.started_at:
-            facts["startedAt"] = repr(state.started_at)
-        if state.finished is not None and state.finished != before.finished:
-            facts["finished"] = _FINISHED.dump_json(state.finished).decode()
-        if state.disagreements != before.disagreements:
-            facts["disagreements"] = str(state.disagreements)
-        if not (trials or runs or facts):
+        changes = state.since(self._saved)
+        if not changes:
             return
+        facts = {}
+        if changes.started_at is not None:
+            facts["startedAt"] = repr(changes.started_at)
+        if changes.finished is not None:
+            facts["finished"] = _FINISHED.dump_json(changes.finished).decode()
+        if changes.disagreements is not None:
+            facts["disagreements"] = str(changes.disagreements)
         positions = {name: position for position, name in enumerate(state.runs)}
         with self._transaction() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO trials VALUES (?, ?)",
-                [(t.index, _TRIAL.dump_json(t).decode()) for t in trials],
+                [(t.index, _TRIAL.dump_json(t).decode()) for t in changes.trials],
             )
             connection.executemany(
                 "INSERT OR REPLACE INTO runs VALUES (?, ?, ?)",
-                [(positions[r.name], r.name, _RUN.dump_json(r).decode()) for r in runs],
+                [(positions[r.name], r.name, _RUN.dump_json(r).decode()) for r in changes.runs],
             )
             connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", list(facts.items()))
         self._saved = state.copy()

@@ -33,6 +33,7 @@ troubles = st.builds(
     lost=st.sampled_from([0.0, 0.1, 0.3]),
     stopped=st.sampled_from([0.0, 0.2]),
     slow=st.sampled_from([0.0, 0.3]),
+    interrupted=st.sampled_from([0.0, 0.1]),
     diverging=st.frozensets(st.integers(0, 10), max_size=3),
     faulty=st.frozensets(st.integers(0, 10), max_size=2),
     unseen=st.sampled_from([None, 0.0, 0.5]),

@@ -281,3 +281,15 @@ def test_a_checkpoint_of_which_there_is_a_record_must_fit() -> None:
     fault = result(*trials, code=ExitCode.STUDY_FAULT).model_copy(update={"run": "r-1"})
     settle(state, RunEnded("r-1", fault, 5.0))
     assert state.runs["r-1"].state is RunState.FAULT and state.trials[0].checkpoint is not None
+
+
+def test_what_changed_since_before_is_told_and_nothing_else() -> None:
+    state = started()
+    before = state.copy()
+    assert not state.since(before)
+    settle(state, RunEnded("r", result(completed("s-0", 1.5)), 31.0))
+    state.started_at, state.disagreements = 5.0, 1
+    changes = state.since(before)
+    assert [trial.index for trial in changes.trials] == [0]
+    assert [run.state for run in changes.runs] == [RunState.SUCCEEDED]
+    assert (changes.started_at, changes.finished, changes.disagreements) == (5.0, None, 1)

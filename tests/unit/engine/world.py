@@ -15,7 +15,7 @@ from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine.actions import Action, CreateTrial, EndTrial, Finish, StartRun, Wait
 from frostline_operator.engine.budget import charged
 from frostline_operator.engine.reconcile import Patience, decide
-from frostline_operator.engine.state import MemoryClass, Observation, Run, RunState, StudyState
+from frostline_operator.engine.state import Amounts, MemoryClass, Observation, Run, RunState, StudyState
 from frostline_operator.engine.tick import advance
 from frostline_operator.engine.transition import RunEnded, apply, book, note_saved, settle
 from frostline_trainer.contract import ExitCode, ModelProfile, RunResult, TrialResult, checkpoint_folder
@@ -57,6 +57,8 @@ class Trouble:
     faulty: frozenset[int] = frozenset()
     capacity: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Class -> (layers, trials) that really fit it; anything larger ends with exit 42."""
+    interrupted: float = 0.0
+    """How often, between two ticks, somebody stops all runs (Ctrl-C), those included that were not started yet."""
     unseen: float | None = None
     """Values come through Prometheus, and this share of them never shows in it; None where records count at once."""
 
@@ -137,11 +139,21 @@ class World:
         run = self.random.choice(sorted(self.state.active_runs, key=lambda run: run.name))
         if run.name not in self.started:
             settle(self.state, RunEnded(run.name, None, 0.0))
+            ended = self.state.runs[run.name]
+            assert (ended.state, ended.charged) == (RunState.STOPPED, Amounts()), "nothing of it may stay reserved"
             return
         limit = run.charged.gpu_seconds or 100.0
         seconds = min(limit, self.random.uniform(1, 60) * (20 if self.random.random() < self.trouble.slow else 1))
         self.now = max(self.now, self.started_at[run.name] + seconds)
         settle(self.state, self._ending(run, seconds), None if self.trouble.unseen is None else self.now)
+
+    def interrupt(self) -> None:
+        """Stop all runs; of those that were to be started just now, some are not any more."""
+        for run in self.state.active_runs:
+            if run.state is RunState.PENDING and self.random.random() < 0.5:
+                self.started.discard(run.name)
+            self.state.update_run(run.name, state=RunState.STOPPING)
+        self.check()
 
     def show_some(self) -> None:
         """Let Prometheus show some of the values that are awaited, or be given up on."""
@@ -224,6 +236,8 @@ class World:
         """Until the study is over and nothing runs any more."""
         for _ in range(most):
             self.tick()
+            if self.trouble.interrupted and self.random.random() < self.trouble.interrupted:
+                self.interrupt()
             if self.state.awaiting_runs and (not self.state.active_runs or self.random.random() < 0.5):
                 self.show_some()
             elif self.state.active_runs:
@@ -241,6 +255,7 @@ class World:
         ended = [a.trial for a in self.log if isinstance(a, EndTrial)]
         assert sorted(created) == sorted(ended) == sorted(self.state.trials), "a trial must end exactly once"
         assert sum(isinstance(a, Finish) for a in self.log) == 1
+        assert not any(run.state.open for run in self.state.runs.values()), "a run has no end"
         for trial in self.state.trials.values():
             rungs = [r.rung for r in trial.results]
             assert len(rungs) == len(set(rungs)), "two results at one rung"

@@ -17,7 +17,7 @@ from frostline_operator.engine.reconcile import Sample
 from frostline_operator.engine.state import Amounts, RunState, StudyState
 from frostline_operator.kubernetes import journal as journal_module
 from frostline_operator.kubernetes.client.api import Api, ApiError
-from frostline_operator.kubernetes.journal import Journal, JournalError, StaleError, changes, condensed, records_of
+from frostline_operator.kubernetes.journal import Journal, JournalError, StaleError, condensed, record_of, records_of
 from frostline_operator.kubernetes.objects.jobs import StudyRef
 from frostline_operator.kubernetes.status.events import Recorder
 from frostline_operator.kubernetes.store import KubernetesStore
@@ -370,10 +370,10 @@ def test_a_writer_who_dies_between_two_parts_leaves_a_state_that_ends_as_if_noth
 def test_changes_are_told_by_identity() -> None:
     state, _ = drive(4, FakeApi())
     after = state.copy()
-    assert changes(state, after) == {}
+    assert record_of(after.since(state)) == {}
     index = next(iter(after.trials))
     after.update_trial(index, outcome="Stopped")
-    assert [t["index"] for t in changes(state, after)["trials"]] == [index]
+    assert [t["index"] for t in record_of(after.since(state))["trials"]] == [index]
 
 
 def test_learning_curves_are_kept_thin_and_only_for_reports() -> None:
