@@ -322,8 +322,9 @@ class CausalLMNetwork(Network):
         phase = before
 
         def note(module: nn.Module, *_: object) -> None:
-            if not any(module is other for other in before + after):
-                phase.append(module)
+            weighty = any(True for _ in module.parameters(recurse=False))
+            if (weighty or phase is after) and not any(module is other for other in before + after):
+                phase.append(module)  # a final norm may have no weights, and is no part of the prefix all the same
 
         def first_block_done(_module: nn.Module, _args: object, output: object) -> None:
             nonlocal phase
@@ -334,7 +335,8 @@ class CausalLMNetwork(Network):
         handles = [
             module.register_forward_pre_hook(note)
             for module in self._model.modules()
-            if id(module) not in inside and any(True for _ in module.parameters(recurse=False))
+            if id(module) not in inside
+            and (any(True for _ in module.parameters(recurse=False)) or not any(True for _ in module.children()))
         ]
         handles.append(self._blocks[0].register_forward_hook(first_block_done))
         blocks = self._model.get_submodule(self._blocks_name)

@@ -34,6 +34,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "qwen3": {**GATED, "head_dim": 8},
     "gemma2": {**GATED, "head_dim": 8},
     "granite": {**GATED, "logits_scaling": 3.0, "residual_multiplier": 0.5},
+    "olmo": GATED,  # its norms have no weights
     "olmo2": GATED,
     "phi": {**SMALL, "intermediate_size": 32},
     "opt": {**SMALL, "ffn_dim": 32, "word_embed_proj_dim": 8},
