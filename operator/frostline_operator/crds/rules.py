@@ -336,17 +336,28 @@ def list_keys(section: str) -> dict[str, str]:
     return _LIST_KEYS.get(section, {})
 
 
+_DIGESTS = "2:"
+"""Format of the digests, so that those of a release that took defaults in are told apart."""
+
+
 def fixed_part(spec: HPOStudySpec) -> dict[str, str]:
-    """A digest of each section that is fixed."""
-    document = spec.model_dump(mode="json", by_alias=True)
-    parts: dict[str, Any] = {name: document[name] for name in IMMUTABLE}
-    parts |= {f"search.{name}": document["search"][name] for name in IMMUTABLE_SEARCH}
+    """A digest of each section that is fixed, over what differs from its default.
+
+    So a field that a newer release adds changes no digest of a study that was begun before it.
+    """
+    document = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    parts: dict[str, Any] = {name: document.get(name) for name in IMMUTABLE}
+    parts |= {f"search.{name}": document.get("search", {}).get(name) for name in IMMUTABLE_SEARCH}
     return {
-        f"spec.{name}": hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+        f"spec.{name}": _DIGESTS + hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
         for name, value in parts.items()
     }
 
 
 def changed_sections(known: dict[str, str], spec: HPOStudySpec) -> list[str]:
-    """Fixed sections that are not what they were."""
-    return [name for name, digest in fixed_part(spec).items() if known.get(name, digest) != digest]
+    """Fixed sections that are not what they were; a digest of another release's format says nothing of them."""
+    return [
+        name
+        for name, digest in fixed_part(spec).items()
+        if known.get(name, "").startswith(_DIGESTS) and known[name] != digest
+    ]

@@ -46,6 +46,7 @@ def accepted(body: Manifest, journal: Journal, settings: OperatorSettings) -> HP
         return lacking
     if first is None:
         journal.set_fact("defaults", defaults.model_dump(mode="json", by_alias=True))
+    if first != fixed_part(spec):  # new, or in the format of an earlier release
         journal.set_fact("spec", fixed_part(spec))
     return complete
 
