@@ -22,8 +22,7 @@ def train(trial: Trial) -> None:
     optimizer = trial.resume(torch.optim.AdamW(suffix.parameters(), lr=rate))  # goes on where the last rung left off
 
     batch, seen = 50, trial.start_tokens
-    while seen < trial.tokens and not trial.should_stop:
-        rows = torch.arange(seen, seen + batch, device=trial.device) % len(x)
+    for rows in trial.batches(len(x), batch):  # shuffled; the same order for every trial
         loss = cross_entropy(suffix(prefix(x[rows])), y[rows])
         loss.backward()
         optimizer.step()

@@ -16,7 +16,8 @@ class ModelSpec(Section):
     """The network to tune. Which fields apply depends on `family`."""
 
     family: Family
-    """CausalLM: any Hugging Face causal language model. Vision: any torchvision classifier. MLP: a plain multilayer
+    """CausalLM: a causal language model of Hugging Face transformers; when it is built, the cut is compared with the
+    whole model, and one that cannot be cut there is refused. Vision: a torchvision classifier. MLP: a plain multilayer
     perceptron. Custom: your own code, named by `entrypoint`."""
     name: Annotated[str, Field(min_length=1, max_length=253)] | None = None
     """Vision: the torchvision builder, such as `resnet18` or `vit_l_16`."""

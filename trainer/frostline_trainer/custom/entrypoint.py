@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import math
 import random
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from frostline_trainer.checkpoints.checkpoint import Checkpoint, copy_into, load_parents, save_checkpoint
 from frostline_trainer.checkpoints.interval import LARGEST_SHARE, Interval, survived
@@ -35,6 +37,7 @@ from frostline_trainer.contract import (
     checkpoint_folder,
 )
 from frostline_trainer.custom.turns import Turns
+from frostline_trainer.data.order import BatchOrder
 from frostline_trainer.device.failures import is_device_failure, is_out_of_memory
 from frostline_trainer.device.placement import host_memory, to_device
 from frostline_trainer.errors import InfrastructureFault, StudyFault, located
@@ -70,12 +73,16 @@ class Trial:
         """Tokens (samples) seen in earlier rungs and attempts: where to go on in the data."""
         self.tokens: int = run.tokens
         """Tokens (samples) to have seen at the end, the earlier ones included."""
+        self.horizon: int = run.horizon
+        """Tokens (samples) at which a learning rate's schedule ends: those of the last rung where a promoted trial goes
+        on from its checkpoint, else this rung's."""
         self.seed: int = run.seed
         """Of the study: the same for all its trials. Draw initial weights and the order of the data from it."""
         self.device: torch.device = device
         self._run, self._spec, self._place = run, spec, place
         self._suffix: Suffix | None = None
         self._optimizer: Optimizer | None = None
+        self._scheduler: LRScheduler | None = None
         self._interval = Interval(run.checkpoint_seconds, LARGEST_SHARE / len(run.trials))
         self._seen = self.start_tokens
         self._written: int | None = None
@@ -113,17 +120,49 @@ class Trial:
         self._suffix.train()
         return self._place.turns.share(split.prefix), self._suffix
 
-    def resume(self, optimizer: Optimizer) -> Optimizer:
+    def resume(self, optimizer: Optimizer, scheduler: LRScheduler | None = None) -> Optimizer:
         """Give the optimizer the state it had in the rung or attempt before; parameters thawed since start afresh.
 
-        The same optimizer's state is written to this rung's checkpoint.
+        A scheduler goes on where it was, and so does the learning rate that it had set. Both states are written to this
+        rung's checkpoint.
+
+        Raises:
+            StudyFault: the model has not been cut yet.
         """
         if self._suffix is None:
             raise StudyFault("entrypoint: call trial.freeze before trial.resume")
-        self._optimizer = optimizer
+        self._optimizer, self._scheduler = optimizer, scheduler
         if self._saved is not None:
             load_optimizer_state(optimizer, self._suffix.trainable(), self._saved.optimizer)
+            self._resume_scheduler(self._saved.extra.get("scheduler"))
         return optimizer
+
+    def _resume_scheduler(self, state: dict[str, Any] | None) -> None:
+        if self._scheduler is None or self._optimizer is None or state is None:
+            return
+        self._scheduler.load_state_dict(state)
+        for group, rate in zip(self._optimizer.param_groups, self._scheduler.get_last_lr(), strict=True):
+            group["lr"] = rate
+
+    def batches(self, samples: int, batch_size: int) -> Iterator[Tensor]:
+        """Which samples to train on next, from where the trial stands to `tokens`: in place of a shuffling DataLoader.
+
+        The order is shuffled anew in each pass, is the same for all trials of a study (so that they can share the
+        prefix), and goes on at the right place after a stop. It ends early once the run is to stop.
+
+        Args:
+            samples: in the training part.
+            batch_size: samples per step.
+
+        Yields:
+            Indices `[batch_size]` (fewer if there are fewer samples), on the CPU.
+        """
+        order = BatchOrder(samples, batch_size, self.seed)
+        size = min(batch_size, samples)
+        for step in range(self.start_tokens // size, -(-self.tokens // size)):
+            if self.should_stop:
+                return
+            yield order.members(order.batch_at(step))
 
     def report(self, tokens: int, **metrics: float) -> None:
         """Say how many tokens (samples) have been seen, and, after an evaluation, what was measured.
@@ -200,11 +239,30 @@ class Trial:
             return folder
         state = optimizer_state(self._optimizer, suffix.trainable()) if self._optimizer else {}
         # Nobody here counts steps; tokens tell its files from those of the one before as well
-        extra = {"objective": self._objective}
+        extra = {"objective": self._objective, "scheduler": _plain_state(self._scheduler)}
         checkpoint = Checkpoint(self.layers, self._seen, self._seen, suffix.state(), state, extra)
         save_checkpoint(self._place.store, folder, checkpoint)
         self._written = self._seen
         return folder
+
+
+def _plain_state(scheduler: LRScheduler | None) -> dict[str, Any] | None:
+    """A scheduler's state as JSON holds it.
+
+    Raises:
+        StudyFault: it holds something else, such as a tensor.
+    """
+    if scheduler is None:
+        return None
+    state = {name: value for name, value in scheduler.state_dict().items() if not name.startswith("_get_lr")}
+    try:
+        document: dict[str, Any] = json.loads(json.dumps(state))
+    except (TypeError, ValueError) as error:
+        raise StudyFault(
+            f"entrypoint: the state of {type(scheduler).__name__} cannot be kept in a checkpoint ({error}); hand "
+            "trial.resume a scheduler of plain numbers, such as CosineAnnealingLR or LinearLR"
+        ) from error
+    return document
 
 
 def chain(model: nn.Module | Sequence[nn.Module]) -> ChainNetwork:

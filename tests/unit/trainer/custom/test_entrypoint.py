@@ -58,6 +58,48 @@ def noisy(trial: Trial) -> None:
     trial.report(tokens=seen, loss=loss.item())
 
 
+RATES: dict[int, float] = {}
+ROWS: list[list[int]] = []
+
+
+def scheduled(trial: Trial) -> None:
+    """A schedule over the whole study's samples, and batches in the trial's own order."""
+    x = torch.linspace(-1, 1, 40)[:, None]
+    prefix, suffix = trial.freeze([nn.Linear(1, 4), nn.Linear(4, 1)])
+    optimizer = torch.optim.SGD(suffix.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=trial.horizon // 8)
+    trial.resume(optimizer, scheduler)
+    seen = trial.start_tokens
+    for rows in trial.batches(len(x), 8):
+        loss = suffix(prefix(x[rows])).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        ROWS.append(rows.tolist())
+        RATES[seen] = optimizer.param_groups[0]["lr"]
+        scheduler.step()
+        seen += len(rows)
+        trial.report(tokens=seen)
+    trial.report(tokens=seen, loss=loss.item())
+
+
+class Halving:
+    """A factor that keeps what no JSON document holds."""
+
+    def __init__(self) -> None:
+        self.factor = torch.tensor(0.5)
+
+    def __call__(self, step: int) -> float:
+        return float(self.factor**step)
+
+
+def unkept(trial: Trial) -> None:
+    _, suffix = trial.freeze([nn.Linear(1, 4), nn.Linear(4, 1)])
+    optimizer = torch.optim.SGD(suffix.parameters(), lr=0.1)
+    trial.resume(optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, Halving()))
+    trial.report(tokens=trial.tokens, loss=1.0)
+
+
 def evil(trial: Trial) -> None:
     """Builds its frozen part from a hyperparameter, so it must not be shared."""
     torch.manual_seed(int(trial.hyperparameters["own"]))
@@ -298,3 +340,27 @@ def test_a_custom_trial_that_was_killed_after_its_end_has_its_result_without_tra
     assert (again.reason, again.tokens, again.objective) == ("Completed", 80, over.objective)
     # It wrote nothing of its own: what is known stays what there is to go on from
     assert again.checkpoint is None and (tmp_path / "a/rung-0-r/state.json").exists()
+
+
+def test_a_schedule_and_the_order_of_the_samples_go_on_where_a_rung_ended(tmp_path: Path) -> None:
+    whole = run("scheduled", {"a": {}}, tmp_path / "whole", tokens=160)["a"]
+    rates, rows = dict(RATES), list(ROWS)
+    assert (
+        len(rows) == 20
+        and sorted(row for batch in rows[:5] for row in batch) == list(range(40))
+        and rows[:5] != rows[5:10]
+    )
+    assert rates[0] == pytest.approx(0.1) and rates[152] < 0.01  # the horizon is 160
+    RATES.clear()
+    ROWS.clear()
+    first = run("scheduled", {"a": {}}, tmp_path, tokens=80)["a"]
+    parent = {"parent": {"path": first.checkpoint, "layers": 2, "tokens": first.tokens}}
+    second = run("scheduled", {"a": {}}, tmp_path, tokens=160, rung=1, a=parent)["a"]
+    assert rows == ROWS
+    assert pytest.approx(rates, rel=1e-12) == RATES
+    assert second.objective == pytest.approx(whole.objective)
+
+
+def test_a_schedulers_state_that_no_checkpoint_can_hold_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyFault, match=r"state of LambdaLR cannot be kept .* such as CosineAnnealingLR"):
+        run("unkept", {"a": {}}, tmp_path)
