@@ -156,25 +156,25 @@ def validate_study(manifest: Mapping[str, Any], file: str = "HPOStudy") -> HPOSt
 
 def _checked(document: Document, file: str, problems: list[Problem], alone: bool = False) -> HPOStudy:
     """Validates one document; `problems` are those of the file around it."""
-    found = list(problems)
-    found += [Problem(file, line, document.shown(path), message) for line, path, message in document.problems]
-    known_places = {(p.line, p.path) for p in found}
+    all_problems = list(problems)
+    all_problems += [Problem(file, line, document.shown(path), message) for line, path, message in document.problems]
+    known_places = {(p.line, p.path) for p in all_problems}
     study = None
     for path, message in _problems(document):
         place = (document.line(path), document.shown(path))
         if place not in known_places:
-            found.append(Problem(file, *place, message))
-    if not found:
+            all_problems.append(Problem(file, *place, message))
+    if not all_problems:
         try:
             study = HPOStudy.model_validate(document.data)
         except ValidationError as error:  # the same rules in other words: a defect here, but never a traceback there
-            found = [Problem(file, document.line(()), "", str(error))]
+            all_problems = [Problem(file, document.line(()), "", str(error))]
         if alone and study is not None and study.spec.budget.unpriced:
             path = ("spec", "budget", "cost")
-            found = [Problem(file, document.line(path), document.shown(path), f"needs prices; add {PRICES}")]
+            all_problems = [Problem(file, document.line(path), document.shown(path), f"needs prices; add {PRICES}")]
             study = None
     if study is None:
-        raise StudyError(found)
+        raise StudyError(all_problems)
     return study
 
 

@@ -76,14 +76,14 @@ class Parameter(Section):
         yield from self._choice_problems()
 
     def _choice_problems(self) -> Iterator[tuple[FieldPath, str]]:
-        seen: set[tuple[bool, Scalar]] = set()
+        values_so_far: set[tuple[bool, Scalar]] = set()
         for index, choice in enumerate(self.values or []):
             if isinstance(choice, float) and not math.isfinite(choice):
                 yield ("values", index), "must be finite; remove it"
             key = (isinstance(choice, bool), choice)
-            if key in seen:
+            if key in values_so_far:
                 yield ("values", index), "is the same choice as one before it; remove one"
-            seen.add(key)
+            values_so_far.add(key)
         if isinstance(self.value, float) and not math.isfinite(self.value):
             yield ("value",), "must be finite; give a number"
 

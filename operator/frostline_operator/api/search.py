@@ -161,11 +161,11 @@ class Price(Section):
 
 def priced_twice(prices: Sequence[Price]) -> Iterator[tuple[int, str]]:
     """Which of the prices are of a class that has one already, and what to say of it."""
-    seen: set[str] = set()
+    names: set[str] = set()
     for index, price in enumerate(prices):
-        if price.memory_class in seen:
+        if price.memory_class in names:
             yield index, f"{price.memory_class} has a price already; keep one"
-        seen.add(price.memory_class)
+        names.add(price.memory_class)
 
 
 class BudgetSpec(Section):

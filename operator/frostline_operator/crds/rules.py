@@ -28,10 +28,10 @@ _RANGE = "self.type in ['Float', 'Int']"
 
 
 def _rule(rule: str, message: str, field: str | None = None) -> Rule:
-    made: Rule = {"rule": rule, "message": message}
+    rule_object: Rule = {"rule": rule, "message": message}
     if field is not None:
-        made["fieldPath"] = f".{field}"
-    return made
+        rule_object["fieldPath"] = f".{field}"
+    return rule_object
 
 
 def _fixed(rule: str, message: str, field: str) -> Rule:
@@ -354,10 +354,10 @@ def fixed_part(spec: HPOStudySpec) -> dict[str, str]:
     }
 
 
-def changed_sections(known: dict[str, str], spec: HPOStudySpec) -> list[str]:
+def changed_sections(digests: dict[str, str], spec: HPOStudySpec) -> list[str]:
     """Fixed sections that are not what they were; a digest of another release's format says nothing of them."""
     return [
         name
         for name, digest in fixed_part(spec).items()
-        if known.get(name, "").startswith(_DIGESTS) and known[name] != digest
+        if digests.get(name, "").startswith(_DIGESTS) and digests[name] != digest
     ]

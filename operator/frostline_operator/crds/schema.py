@@ -30,24 +30,24 @@ _MOST_KEYS = 100
 def structural(model: type[BaseModel]) -> Schema:
     """The structural schema of a model, nested sections, defaults and rules included."""
     document = model.model_json_schema(by_alias=True)
-    classes = {found.__name__: found for found in _sections(model)}
+    classes = {members.__name__: members for members in _sections(model)}
     definitions: dict[str, Schema] = {**document.get("$defs", {}), model.__name__: document}
     return _Writer(definitions, classes).of(model.__name__)
 
 
 def _sections(model: type[BaseModel]) -> list[type[BaseModel]]:
     """The model and every model within it."""
-    found: list[type[BaseModel]] = []
+    members: list[type[BaseModel]] = []
     pending: list[Any] = [model]
     while pending:
         kind = pending.pop()
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            if kind not in found:
-                found.append(kind)
+            if kind not in members:
+                members.append(kind)
                 pending += [field.annotation for field in kind.model_fields.values()]
         else:
             pending += list(getattr(kind, "__args__", ()))
-    return found
+    return members
 
 
 class _Writer:
@@ -59,9 +59,9 @@ class _Writer:
 
     def of(self, name: str) -> Schema:
         definition, model = self._definitions[name], self._classes[name]
-        made: Schema = {"type": "object"}
+        schema: Schema = {"type": "object"}
         if definition.get("description"):
-            made["description"] = _text(definition["description"])
+            schema["description"] = _text(definition["description"])
         properties = {}
         for alias, wanted in definition["properties"].items():
             field = next(f for n, f in model.model_fields.items() if (f.alias or n) == alias)
@@ -78,24 +78,24 @@ class _Writer:
                     else value
                 )
                 properties[alias]["default"] = whole
-        made["properties"] = properties
+        schema["properties"] = properties
         if definition.get("required"):
-            made["required"] = sorted(definition["required"])
+            schema["required"] = sorted(definition["required"])
         rules = rules_of(name)
         if rules:
-            made["x-kubernetes-validations"] = rules
-        return made
+            schema["x-kubernetes-validations"] = rules
+        return schema
 
     def _field(self, wanted: Schema) -> Schema:
         options = [option for option in wanted.get("anyOf", [wanted]) if option.get("type") != "null"]
-        made = self._union(options)
+        schema = self._union(options)
         if len(options) < len(wanted.get("anyOf", [wanted])):
-            made["nullable"] = True
+            schema["nullable"] = True
         if wanted.get("description"):
-            made["description"] = _text(wanted["description"])
+            schema["description"] = _text(wanted["description"])
         if wanted.get("default") is not None:
-            made["default"] = copy.deepcopy(wanted["default"])
-        return made
+            schema["default"] = copy.deepcopy(wanted["default"])
+        return schema
 
     def _union(self, options: list[Schema]) -> Schema:
         if len(options) == 1:
@@ -119,19 +119,19 @@ class _Writer:
     def _single(self, wanted: Schema) -> Schema:
         if "$ref" in wanted:
             return self.of(wanted["$ref"].rpartition("/")[2])
-        made = {key: wanted[key] for key in _COPIED if key in wanted and key != "description"}
+        schema = {key: wanted[key] for key in _COPIED if key in wanted and key != "description"}
         if "const" in wanted:
-            made["enum"] = [wanted["const"]]
+            schema["enum"] = [wanted["const"]]
         for bound, limit in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
             if bound in wanted:
-                made[limit], made[bound] = wanted[bound], True
+                schema[limit], schema[bound] = wanted[bound], True
         if wanted.get("type") == "integer":
-            made["format"] = "int64"
+            schema["format"] = "int64"
         if wanted.get("type") == "array":
-            made["items"] = self._field(wanted["items"])
+            schema["items"] = self._field(wanted["items"])
         if wanted.get("type") == "object":
-            made |= self._mapping(wanted)
-        return made
+            schema |= self._mapping(wanted)
+        return schema
 
     def _mapping(self, wanted: Schema) -> Schema:
         values = wanted.get("additionalProperties", True)

@@ -66,16 +66,16 @@ def _sum(values: Iterable[float | None]) -> float | None:
     return None if None in known else sum(value for value in known if value is not None)
 
 
-def forecast(seen: Observation, speeds: Mapping[str, float] | None = None) -> Forecast:
+def forecast(observation: Observation, speeds: Mapping[str, float] | None = None) -> Forecast:
     """The forecast of a study that has not begun.
 
     Args:
-        seen: the study, and where it could run.
+        observation: the study, and where it could run.
         speeds: FLOP/s that a device of a class sustains in training, by class: before any run only a person knows.
     """
-    spec, profile = seen.spec, seen.profile
-    plan = seen.plan
-    rules = placement(seen, seen.state)
+    spec, profile = observation.spec, observation.profile
+    plan = observation.plan
+    rules = placement(observation, observation.state)
     rows = []
     tokens_only = 0.0
     for bracket in plan.brackets:
@@ -83,7 +83,7 @@ def forecast(seen: Observation, speeds: Mapping[str, float] | None = None) -> Fo
         trainable = [rules.trainable(rung) for rung in rungs]
         steps = cost.steps(profile, trainable, bracket.sizes, spec.promotion)
         for rung, (_, size, tokens) in zip(rungs, steps, strict=True):
-            rows.append(_rung(seen, rules, plan, bracket, rung, size, tokens, speeds or {}))
+            rows.append(_rung(observation, rules, plan, bracket, rung, size, tokens, speeds or {}))
         whole = [replace(rung, layers=profile.layers) for rung in rungs]
         tokens_only += cost.full_flops(profile, cost.schedule_tokens(profile, whole, bracket.sizes, spec.promotion))
     return Forecast(
@@ -96,7 +96,7 @@ def forecast(seen: Observation, speeds: Mapping[str, float] | None = None) -> Fo
 
 
 def _rung(
-    seen: Observation,
+    observation: Observation,
     rules: Placement,
     plan: Plan,
     bracket: Bracket,
@@ -105,11 +105,11 @@ def _rung(
     tokens: int,
     speeds: Mapping[str, float],
 ) -> RungForecast:
-    profile = seen.profile
+    profile = observation.profile
     layers = rules.largest_layers(rung.layers)
     home = rules.home(rung.layers)
-    slots = 1 if home is None else min(seen.spec.search.parallelism, home.slots)
-    together = max(1, min(-(-size // max(1, slots)), seen.spec.search.max_trials_per_run))
+    slots = 1 if home is None else min(observation.spec.search.parallelism, home.slots)
+    together = max(1, min(-(-size // max(1, slots)), observation.spec.search.max_trials_per_run))
     if not layers or not cost.packing_pays(profile, layers, together):
         together = 1
     else:
@@ -121,7 +121,7 @@ def _rung(
         cost.run_flops(profile, at, tokens, rest) if rest else 0.0
     )
     seconds = flops / speeds[home.name] if home is not None and home.name in speeds else None
-    price = 0.0 if home is None else price_per_second(seen.spec.budget, home.name)
+    price = 0.0 if home is None else price_per_second(observation.spec.budget, home.name)
     return RungForecast(
         bracket=bracket.index,
         rung=rung.index,
@@ -131,7 +131,9 @@ def _rung(
         trials=size,
         together=together,
         memory_class=None if home is None else home.name,
-        required_bytes=None if seen.memory is None or not layers else seen.memory.required(layers, None, together),
+        required_bytes=None
+        if observation.memory is None or not layers
+        else observation.memory.required(layers, None, together),
         parameters=profile.parameters[at - 1],
         flops=flops,
         seconds=seconds,

@@ -199,48 +199,48 @@ def _size(memory_class: MemoryClass) -> tuple[bool, int, str]:
     return (memory_class.usable_bytes is None, memory_class.usable_bytes or 0, memory_class.name)
 
 
-def placement(seen: Observation, state: StudyState) -> Placement:
+def placement(observation: Observation, state: StudyState) -> Placement:
     """The placement rules of a study as its runs have taught them so far."""
-    usable = {memory_class.name: memory_class.usable_bytes for memory_class in seen.classes}
+    usable = {memory_class.name: memory_class.usable_bytes for memory_class in observation.classes}
     failures = [
         OutOfMemory(usable.get(run.memory_class), run.layers, len(run.trials))
         for run in state.runs.values()
         if run.state is RunState.OUT_OF_MEMORY
     ]
-    learnt = corrections(seen, state)
+    learnt = corrections(observation, state)
 
     def need(layers: int, trials: int, memory_class: MemoryClass) -> int | None:
-        if seen.memory is None:
+        if observation.memory is None:
             return None
         factor = learnt.get(memory_class.name, Correction()).factor
-        return seen.memory.required(layers, None, trials, factor)
+        return observation.memory.required(layers, None, trials, factor)
 
-    rules = seen.spec.placement
-    return Placement(seen.classes, need, rules.margin, failures, rules.overflow, rules.degrade)
+    rules = observation.spec.placement
+    return Placement(observation.classes, need, rules.margin, failures, rules.overflow, rules.degrade)
 
 
-def predicted_peak(seen: Observation, layers: int, trials: int) -> int | None:
+def predicted_peak(observation: Observation, layers: int, trials: int) -> int | None:
     """Predicted peak of live bytes: what a run's measured peak is held against."""
-    return None if seen.memory is None else seen.memory.peak_allocated(layers, None, trials)
+    return None if observation.memory is None else observation.memory.peak_allocated(layers, None, trials)
 
 
-def corrections(seen: Observation, state: StudyState) -> dict[str, Correction]:
+def corrections(observation: Observation, state: StudyState) -> dict[str, Correction]:
     """The correction of the profile for each memory class, from all ended runs. Their order does not matter."""
-    if seen.memory is None:
+    if observation.memory is None:
         return {}
-    usable = {memory_class.name: memory_class.usable_bytes for memory_class in seen.classes}
+    usable = {memory_class.name: memory_class.usable_bytes for memory_class in observation.classes}
     learnt: dict[str, Correction] = {}
     ended = [run for run in state.runs.values() if not run.state.active]
     for run in sorted(ended, key=lambda run: (run.state is RunState.OUT_OF_MEMORY, run.name)):
         before = learnt.get(run.memory_class, Correction())
-        learnt[run.memory_class] = _after(seen, before, run, usable.get(run.memory_class))
+        learnt[run.memory_class] = _after(observation, before, run, usable.get(run.memory_class))
     return learnt
 
 
-def _after(seen: Observation, before: Correction, run: Run, usable: int | None) -> Correction:
-    assert seen.memory is not None
+def _after(observation: Observation, before: Correction, run: Run, usable: int | None) -> Correction:
+    assert observation.memory is not None
     if run.state is RunState.OUT_OF_MEMORY and usable is not None:
-        required = seen.memory.required(run.layers, None, len(run.trials))
+        required = observation.memory.required(run.layers, None, len(run.trials))
         return after_exhaustion(before, required=required, limit=usable)
     if run.state is RunState.SUCCEEDED and run.predicted_bytes:
         return after_measurement(before, predicted=run.predicted_bytes, measured=run.peak_bytes)

@@ -99,7 +99,7 @@ def score(trial: Trial, rung: int) -> Score | None:
 
 def scores(trials: Iterable[Trial], rung: int) -> list[Score]:
     """The scores of all trials that have a result at a rung."""
-    return [found for trial in trials if (found := score(trial, rung)) is not None]
+    return [measured for trial in trials if (measured := score(trial, rung)) is not None]
 
 
 def ended_by_result(state: StudyState, plan: Plan) -> Iterator[EndTrial]:
@@ -193,11 +193,11 @@ def correlations(state: StudyState, plan: Plan) -> list[Correlation]:
     ]
 
 
-def untrusted_rungs(found: Sequence[Correlation], trust: TrustSpec) -> list[int]:
+def untrusted_rungs(measured: Sequence[Correlation], trust: TrustSpec) -> list[int]:
     """Rungs whose correlation with the next one is below the threshold, over enough trials to say so."""
     return [
         rung
-        for rung, (rho, count) in enumerate(found)
+        for rung, (rho, count) in enumerate(measured)
         if rho is not None and count >= trust.min_trials and rho < trust.threshold
     ]
 

@@ -105,21 +105,21 @@ class _Space:
 
     def draw(self) -> Iterator[Assignment]:
         """All configurations in their order, each once."""
-        seen: set[str] = set()
+        identities: set[str] = set()
         rows = _unit_rows(self._sampler, len(self._parameters), self._seed)
         for given in self._initial:
-            yield from self._fresh({**self._from_unit(next(rows)), **given}, seen)
+            yield from self._fresh({**self._from_unit(next(rows)), **given}, identities)
         if self._sampler == "Grid":
             for one in self._enumerate():
-                yield from self._fresh(one, seen)
+                yield from self._fresh(one, identities)
         elif self.size is not None:
             everything = list(self._enumerate())
             for position in np.random.default_rng(self._seed).permutation(len(everything)):
-                yield from self._fresh(everything[int(position)], seen)
+                yield from self._fresh(everything[int(position)], identities)
         else:
             repeats = 0
             while repeats < _PATIENCE:
-                new = list(self._fresh(self._from_unit(next(rows)), seen))
+                new = list(self._fresh(self._from_unit(next(rows)), identities))
                 repeats = 0 if new else repeats + 1
                 yield from new
 
@@ -140,12 +140,12 @@ class _Space:
         for values in _product(listed):
             yield active(self._parameters, dict(zip(names, values, strict=True)))
 
-    def _fresh(self, assignment: Assignment, seen: set[str]) -> Iterator[Assignment]:
+    def _fresh(self, assignment: Assignment, identities: set[str]) -> Iterator[Assignment]:
         """The configuration, unless it was there before."""
         configuration = active(self._parameters, assignment)
         key = identity(configuration)
-        if key not in seen:
-            seen.add(key)
+        if key not in identities:
+            identities.add(key)
             yield configuration
 
     def _from_unit(self, row: list[float]) -> Assignment:

@@ -34,9 +34,9 @@ class Speed:
         startup = self.startup()
         if startup is None:
             return None
-        known = (memory_class, rung)
-        if known not in self._rates:
+        fidelity = (memory_class, rung)
+        if fidelity not in self._rates:
             same_class = [run for run in self._ended if run.memory_class == memory_class] or self._ended
             alike = [run for run in same_class if run.rung == rung] or same_class
-            self._rates[known] = statistics.median(run.train_seconds / run.flops for run in alike)
-        return startup + flops * self._rates[known]
+            self._rates[fidelity] = statistics.median(run.train_seconds / run.flops for run in alike)
+        return startup + flops * self._rates[fidelity]

@@ -80,26 +80,26 @@ class Summary:
     decided: int
 
 
-def summarize(seen: Observation) -> Summary:
+def summarize(observation: Observation) -> Summary:
     """The summary of an observation."""
-    plan = seen.plan
-    maximize = seen.spec.objective.direction == "Maximize"
-    best = best_trial(seen.state, plan, maximize)
-    correlated = promotion.correlations(seen.state, plan)
-    rules = placement(seen, seen.state)
+    plan = observation.plan
+    maximize = observation.spec.objective.direction == "Maximize"
+    best = best_trial(observation.state, plan, maximize)
+    correlated = promotion.correlations(observation.state, plan)
+    rules = placement(observation, observation.state)
     return Summary(
         rungs=tuple(
-            _row(seen, plan, bracket, rung, maximize, rules, (*correlated, (None, 0))[rung.index])
+            _row(observation, plan, bracket, rung, maximize, rules, (*correlated, (None, 0))[rung.index])
             for bracket in plan.brackets
             for rung in plan.climbed(bracket)
         ),
         best=best,
-        best_rung=None if best is None else _highest_rung(seen.state, best.trial),
-        spent=charged(seen.state),
-        savings=savings(seen, plan),
-        conditions=tuple(_conditions(seen, plan, rules, correlated)),
-        trials=len(seen.state.trials),
-        decided=sum(1 for trial in seen.state.trials.values() if trial.outcome is not None),
+        best_rung=None if best is None else _highest_rung(observation.state, best.trial),
+        spent=charged(observation.state),
+        savings=savings(observation, plan),
+        conditions=tuple(_conditions(observation, plan, rules, correlated)),
+        trials=len(observation.state.trials),
+        decided=sum(1 for trial in observation.state.trials.values() if trial.outcome is not None),
     )
 
 
@@ -117,7 +117,7 @@ def _highest_rung(state: StudyState, trial: int) -> int:
 
 
 def _row(
-    seen: Observation,
+    observation: Observation,
     plan: Plan,
     bracket: Bracket,
     rung: Rung,
@@ -125,7 +125,7 @@ def _row(
     rules: Placement,
     correlated: promotion.Correlation,
 ) -> RungRow:
-    state = seen.state
+    state = observation.state
     members = [t for t in state.trials.values() if t.bracket == bracket.index]
     here = promotion.scores(members, rung.index)
     runs = [run for run in state.runs.values() if (run.bracket, run.rung) == (bracket.index, rung.index)]
@@ -143,23 +143,23 @@ def _row(
         failed=len(here) - len(usable),
         promoted=sum(1 for score in here if state.trials[score.trial].rung > rung.index),
         best=(max(usable) if maximize else min(usable)) if usable else None,
-        flops=sum(_trained_flops(seen, run) for run in runs),
+        flops=sum(_trained_flops(observation, run) for run in runs),
         seconds=sum(run.device_seconds for run in runs if not run.state.active),
         spearman=correlated[0],
         correlated=correlated[1],
     )
 
 
-def savings(seen: Observation, plan: Plan) -> Savings:
+def savings(observation: Observation, plan: Plan) -> Savings:
     """FLOPs of the runs so far, and of the two baselines for the trials that ran.
 
     A result that no run brought (`Failed`) is no work: a trial without any other is in neither baseline.
     """
-    profile = seen.profile
+    profile = observation.profile
     top = cost.increment(plan.rungs[-1].tokens, 0, profile.step_tokens)
-    restart = seen.spec.promotion == "Restart"
+    restart = observation.spec.promotion == "Restart"
     full = tokens_only = 0.0
-    for trial in seen.state.trials.values():
+    for trial in observation.state.trials.values():
         results = sorted((r for r in trial.results if r.state != "Failed"), key=lambda r: r.rung)
         before = 0
         for result in results:
@@ -168,39 +168,41 @@ def savings(seen: Observation, plan: Plan) -> Savings:
         if results:
             full += cost.full_flops(profile, results[-1].tokens if trial.outcome == "Failed" else top)
     return Savings(
-        flops=sum(_trained_flops(seen, run) for run in seen.state.runs.values()), full=full, tokens_only=tokens_only
+        flops=sum(_trained_flops(observation, run) for run in observation.state.runs.values()),
+        full=full,
+        tokens_only=tokens_only,
     )
 
 
-def _trained_flops(seen: Observation, run: Run) -> float:
+def _trained_flops(observation: Observation, run: Run) -> float:
     """FLOPs of what a run has really trained, 0 while it is under way."""
     if run.state.active:
         return 0.0
     count = len(run.trials)
-    return cost.run_flops(seen.profile, run.layers, run.charged.tokens // count, count)
+    return cost.run_flops(observation.profile, run.layers, run.charged.tokens // count, count)
 
 
 def _conditions(
-    seen: Observation, plan: Plan, rules: Placement, correlated: Sequence[promotion.Correlation]
+    observation: Observation, plan: Plan, rules: Placement, correlated: Sequence[promotion.Correlation]
 ) -> list[Condition]:
-    found = []
-    untrusted = promotion.untrusted_rungs(correlated, seen.spec.trust)
+    rows = []
+    untrusted = promotion.untrusted_rungs(correlated, observation.spec.trust)
     if untrusted:
         rung = untrusted[0]
         rho, count = correlated[rung]
-        found.append(
+        rows.append(
             Condition(
                 "FidelityUntrusted",
                 True,
                 "LowRankCorrelation",
                 f"rung {rung} ranks {count} trials unlike rung {rung + 1} (Spearman {rho:.2f}, below "
-                f"{seen.spec.trust.threshold:g}); raise fidelity.layers.min or the lowest rung's tokens",
+                f"{observation.spec.trust.threshold:g}); raise fidelity.layers.min or the lowest rung's tokens",
             )
         )
     short = [r for r in plan.rungs if 0 < rules.largest_layers(r.layers) < r.layers]
     if short:
         rung_ = short[-1]
-        found.append(
+        rows.append(
             Condition(
                 "FidelityReduced",
                 True,
@@ -209,4 +211,4 @@ def _conditions(
                 f"{rules.largest_layers(rung_.layers)}; use a smaller batch, activation checkpointing or a larger GPU",
             )
         )
-    return found
+    return rows

@@ -24,22 +24,22 @@ FAULTY_STUDY = 3
 """So many trials at fault with none that worked, and it is the study that is at fault."""
 
 
-def advance(seen: Observation) -> list[Action]:
+def advance(observation: Observation) -> list[Action]:
     """What to do now. Pure: the same observation always gives the same actions."""
-    return _Tick(seen).decide()
+    return _Tick(observation).decide()
 
 
 class _Tick:
     """One pass over a private copy of the state."""
 
-    def __init__(self, seen: Observation) -> None:
-        self.seen = seen
-        self.spec: HPOStudySpec = seen.spec
-        self.state: StudyState = seen.state.copy()
+    def __init__(self, observation: Observation) -> None:
+        self.observation = observation
+        self.spec: HPOStudySpec = observation.spec
+        self.state: StudyState = observation.state.copy()
         if self.state.started_at is None:
-            self.state.started_at = seen.now
-        self.plan: Plan = seen.plan
-        self.maximize = seen.spec.objective.direction == "Maximize"
+            self.state.started_at = observation.now
+        self.plan: Plan = observation.plan
+        self.maximize = observation.spec.objective.direction == "Maximize"
         self.actions: list[Action] = []
         self.entry_closed = False
 
@@ -125,9 +125,9 @@ class _Tick:
 
     def _draw(self) -> None:
         """Draw configurations for the devices that nothing else waits for."""
-        launcher = launch.Launcher(self.seen, self.state, self.plan)
+        launcher = launch.Launcher(self.observation, self.state, self.plan)
         left = math.inf if self.plan.open_ended else self.plan.trials - len(self.state.trials)
-        left = min(left, remaining(self.spec.budget, self.state, self.seen.now).trials)
+        left = min(left, remaining(self.spec.budget, self.state, self.observation.now).trials)
         if not self.spec.suspend:
             wanted = int(min(left, self._at_a_time(launcher.wanted_trials())))
             configurations = self._next_configurations(wanted)
@@ -156,13 +156,13 @@ class _Tick:
         return promotion.lowest_trusted_rung(self.state, self.plan, self.spec.trust)
 
     def _create(self, index: int, bracket: int, rung: int, assignment: space.Assignment) -> None:
-        self.do(CreateTrial(index, trial_name(self.seen.name, index), bracket, rung, assignment))
+        self.do(CreateTrial(index, trial_name(self.observation.name, index), bracket, rung, assignment))
 
     # --- what runs ---
 
     def _start(self) -> str | None:
         """Fill the free devices. Returns why something that waits could not be started, None if nothing is held up."""
-        launcher = launch.Launcher(self.seen, self.state, self.plan)
+        launcher = launch.Launcher(self.observation, self.state, self.plan)
         for decision in launcher.decisions():
             if isinstance(decision, launch.Held):
                 if decision.for_good is not None:
@@ -186,11 +186,11 @@ class _Tick:
             return
         if self.state.active_runs:
             # What runs have reserved is theirs: to stop them for it would give it back and start them again
-            spent = remaining(self.spec.budget, self.state, self.seen.now, reserved=False).exhausted()
+            spent = remaining(self.spec.budget, self.state, self.observation.now, reserved=False).exhausted()
             if spent is not None and self.spec.budget.on_exhausted == "Stop":
                 self._stop_all(f"budget.{to_camel(spent)} is spent")
             return
-        limit = remaining(self.spec.budget, self.state, self.seen.now).exhausted()
+        limit = remaining(self.spec.budget, self.state, self.observation.now).exhausted()
         if self.state.awaiting_runs:
             return
         open_work = [t for t in self.state.trials.values() if t.waiting]
@@ -198,7 +198,7 @@ class _Tick:
             self._finish(*outcome.exhausted(self.state, self.plan, blocked or limit or ""))
         elif self._nothing_left():
             self._finish(*outcome.decided(self.state, self.plan))
-        elif open_work and not any(memory_class.slots for memory_class in self.seen.classes):
+        elif open_work and not any(memory_class.slots for memory_class in self.observation.classes):
             self.do(Wait("no device is there to run on"))
 
     def _nothing_left(self) -> bool:

@@ -53,8 +53,8 @@ def accepted(body: Manifest, journal: Journal, settings: OperatorSettings) -> HP
 
 def kept_defaults(journal: Journal) -> StudyDefaults | None:
     """The operator's defaults that the study began with, whatever its settings say by now."""
-    known = journal.fact("defaults")
-    return None if known is None else StudyDefaults.model_validate(known)
+    kept = journal.fact("defaults")
+    return None if kept is None else StudyDefaults.model_validate(kept)
 
 
 def without_checkpoints(spec: HPOStudySpec, settings: OperatorSettings) -> str | None:

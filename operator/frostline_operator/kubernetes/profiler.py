@@ -102,11 +102,11 @@ class Profiler:
         key = profile_key(document, memory, self._settings, spec)
         kept = self._api.get(CONFIG_MAPS, self._study.namespace, f"frostline-profile-{key}")
         if kept is not None:
-            found = read_profile(list((kept.get("data") or {}).values()))
-            if found is not None:
+            profile = read_profile(list((kept.get("data") or {}).values()))
+            if profile is not None:
                 self._own(kept)
                 self._clear()
-                return found
+                return profile
         needed = device if spec.model.family == "Custom" and memory == "cuda" else None
         return self._compute(spec, document, memory, key, now, ready, needed)
 
@@ -183,9 +183,9 @@ class Profiler:
             if error.passing:
                 raise
             output = ""  # it never ran, or its node is gone
-        found = read_profile(output.splitlines())
-        if found is not None and views.phase(pod) == "Succeeded":
-            return found
+        profile = read_profile(output.splitlines())
+        if profile is not None and views.phase(pod) == "Succeeded":
+            return profile
         ended = views.terminated(pod) or {}
         said = _message(output)
         if ended.get("exitCode") == int(ExitCode.STUDY_FAULT):
@@ -200,8 +200,8 @@ class Profiler:
             if metadata["labels"].get(names.COMPONENT) == "profile" and not metadata.get("deletionTimestamp"):
                 self._api.delete(JOBS, self._study.namespace, metadata["name"])
 
-    def _keep(self, key: str, found: ModelProfile) -> None:
-        data = {_DATA: found.model_dump_json(by_alias=True)}
+    def _keep(self, key: str, profile: ModelProfile) -> None:
+        data = {_DATA: profile.model_dump_json(by_alias=True)}
         body = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -259,12 +259,12 @@ def after_failure(name: str, attempt: int, failure: _Failure) -> tuple[Trouble, 
     return Trouble("ProfileFailed", f"{text}; it is tried again at {timestamp(due)}"), due
 
 
-def in_words(found: ModelProfile) -> str:
+def in_words(profile: ModelProfile) -> str:
     """For the study's condition: what is known."""
-    known = "memory is known at each number of trainable layers"
-    if found.memory is None:
-        known = "memory is not foretold: what does not fit shows by running out of it"
-    return "; ".join([f"{found.layers} layers", known, *found.notes])
+    memory_text = "memory is known at each number of trainable layers"
+    if profile.memory is None:
+        memory_text = "memory is not foretold: what does not fit shows by running out of it"
+    return "; ".join([f"{profile.layers} layers", memory_text, *profile.notes])
 
 
 def profile_key(document: str, memory: Memory, settings: OperatorSettings, spec: HPOStudySpec) -> str:

@@ -284,11 +284,11 @@ class StudyController:
     def _situation(self, spec: HPOStudySpec, loop: StudyLoop, now: float) -> Situation:
         classes, skipped = self._with.fleet.classes(spec)
         whole = tuple(made.whole for made in classes.values())
-        seen = Observation(self.study.name, spec, loop.profile, whole, loop.state, now)
+        observation = Observation(self.study.name, spec, loop.profile, whole, loop.state, now)
         no_devices = self._with.fleet.no_devices(skipped)
         source = self._with.scores.from_prometheus
         scores = self._with.scores.availability(loop.state) if source else None
-        return Situation(seen, loop.troubles, no_devices, loop.waiting_for, source, scores)
+        return Situation(observation, loop.troubles, no_devices, loop.waiting_for, source, scores)
 
     def _memory(self, classes: dict[str, DeviceClass]) -> Memory:
         """Whose memory to foretell: nobody's, where the only class has no limit."""

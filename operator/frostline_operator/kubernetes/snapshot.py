@@ -29,14 +29,14 @@ class ClusterStudy:
     """A study on a cluster at one moment."""
 
     study: HPOStudy
-    seen: Observation
+    observation: Observation
     ended_at: float | None
     curves: Mapping[str, Curves]
     """Points of the learning curves by run, as the journal keeps them."""
 
     def samples(self, run: str) -> list[Sample]:
         """What is known of a run's learning curves."""
-        return samples_of(self.seen.state.runs[run], self.seen.state, self.curves.get(run, {}))
+        return samples_of(self.observation.state.runs[run], self.observation.state, self.curves.get(run, {}))
 
 
 def read_classes(api: Api, spec: HPOStudySpec, settings: OperatorSettings) -> dict[str, DeviceClass]:
@@ -65,14 +65,14 @@ def classes_of(
     """
     template = pod_template(settings, spec.template)["spec"]
     tolerations, selector = template.get("tolerations") or [], template.get("nodeSelector") or {}
-    found = [
+    devices = [
         devices
         for node in listed
         if nodes.available(node, tolerations, selector)
         for devices in nodes.devices(node, settings.time_slicing, published.get(node["metadata"]["name"]))[0]
     ]
     override = spec.placement.usable_memory
-    return memory_classes(found, None if override is None else parse_bytes(override))
+    return memory_classes(devices, None if override is None else parse_bytes(override))
 
 
 def read_study(api: Api, where: str, now: float) -> ClusterStudy:
@@ -99,18 +99,18 @@ def read_study(api: Api, where: str, now: float) -> ClusterStudy:
     defaults = kept_defaults(journal)
     if defaults is not None:
         study = study.model_copy(update={"spec": defaults.complete(study.spec)})
-    known = journal.fact("profile")
-    if known is None:
+    profile = journal.fact("profile")
+    if profile is None:
         message = (body.get("status") or {}).get("message", "no operator has looked at it yet")
         raise NotReadableError(f"{namespace}/{name} has not begun: {message}")
     try:
-        made = read_classes(api, study.spec, OperatorSettings())
+        classes_here = read_classes(api, study.spec, OperatorSettings())
     except ApiError:
-        made = {}  # who may read a study need not be allowed to read nodes
-    classes = tuple(MemoryClass(c.name, c.usable_bytes, c.total) for c in made.values())
+        classes_here = {}  # who may read a study need not be allowed to read nodes
+    classes = tuple(MemoryClass(c.name, c.usable_bytes, c.total) for c in classes_here.values())
     if not classes:
         names = sorted({run.memory_class for run in state.runs.values()})
         classes = tuple(MemoryClass(name, None, 1) for name in names)
-    seen = Observation(name, study.spec, ModelProfile.model_validate(known), classes, state, now)
+    observation = Observation(name, study.spec, ModelProfile.model_validate(profile), classes, state, now)
     ended_at = parse_time((body.get("status") or {}).get("completionTime"))
-    return ClusterStudy(study, seen, ended_at, journal.curves or {})
+    return ClusterStudy(study, observation, ended_at, journal.curves or {})

@@ -57,7 +57,7 @@ def cards(described: list[str]) -> list[Device]:
     Raises:
         DeclarationError: if a description is not of this form.
     """
-    found: list[Device] = []
+    devices_here: list[Device] = []
     for text in described:
         memory = text.partition("*")[0]
         name, total, number = _parse(f"{memory}={text}", f"--gpu {text}: write memory or memory*count, such as 24Gi*4")
@@ -66,9 +66,9 @@ def cards(described: list[str]) -> list[Device]:
             raise DeclarationError(
                 f"--gpu {text}: of {memory} nothing is left beside what CUDA itself takes; {_meant(memory)}"
             )
-        _bounded(len(found) + number, f"--gpu {text}")
-        found += [Device(name, usable, {}, False)] * number
-    return found
+        _bounded(len(devices_here) + number, f"--gpu {text}")
+        devices_here += [Device(name, usable, {}, False)] * number
+    return devices_here
 
 
 def _meant(memory: str) -> str:

@@ -16,4 +16,4 @@ def read_cluster_record(api: Api, where: str, now: float) -> StudyRecord:
         ApiError: the cluster does not answer, or refuses.
     """
     snapshot = read_study(api, where, now)
-    return collect(snapshot.study, snapshot.seen, snapshot.samples, snapshot.ended_at)
+    return collect(snapshot.study, snapshot.observation, snapshot.samples, snapshot.ended_at)

@@ -55,12 +55,14 @@ def propose(spec: HPOStudySpec, state: StudyState, top: int, count: int) -> list
 def _by_model(spec: HPOStudySpec, state: StudyState, top: int, taken: set[str], count: int) -> list[Assignment]:
     if count == 0:
         return []
-    seen = observe(state.trials.values(), spec.objective.direction == "Maximize")
+    observations = observe(state.trials.values(), spec.objective.direction == "Maximize")
     points = Points(spec.parameters)
-    if len(np.unique(seen.trials)) < 2 or points.dimensions == 0:
+    if len(np.unique(observations.trials)) < 2 or points.dimensions == 0:
         return []
-    trials = [state.trials[i] for i in seen.trials.tolist()]
-    values = Values(points.encode([t.assignment for t in trials]), seen.trials, seen.rungs, seen.values)
+    trials = [state.trials[i] for i in observations.trials.tolist()]
+    values = Values(
+        points.encode([t.assignment for t in trials]), observations.trials, observations.rungs, observations.values
+    )
     process = Process(values, points.nominal, top)
     observed, expected = process.own_at_top()
     strongest = [state.trials[int(i)].assignment for i in observed[np.argsort(expected, kind="stable")[:_STRONGEST]]]
@@ -69,14 +71,14 @@ def _by_model(spec: HPOStudySpec, state: StudyState, top: int, taken: set[str], 
     with_results = {t.index for t in state.trials.values() if t.results}
     pending = [t.assignment for t in state.trials.values() if t.index not in with_results][-_PENDING:]
     mean, covariance = process.at_top(points.encode([*candidates, *pending]))
-    best = _best(seen, top, expected)
+    best = _best(observations, top, expected)
     chosen = choose(mean, covariance, best, count, len(pending), process.own_variance)
     return [candidates[position] for position in chosen]
 
 
-def _best(seen: Observations, top: int, expected: Array) -> float:
+def _best(observations: Observations, top: int, expected: Array) -> float:
     """The value to improve upon: the best at the highest rung, or what is expected there of the best trial so far."""
-    at_top = seen.values[seen.rungs == top]
+    at_top = observations.values[observations.rungs == top]
     return float(at_top.min() if len(at_top) else expected.min())
 
 

@@ -170,7 +170,7 @@ class Process:
             ]
             return float(value), gradient
 
-        found = minimize(
+        optimum = minimize(
             loss, means, jac=True, method="L-BFGS-B", bounds=[_BOUNDS] * len(means), options={"maxiter": _ITERATIONS}
         )
-        return np.asarray(found.x, dtype=np.float64)
+        return np.asarray(optimum.x, dtype=np.float64)

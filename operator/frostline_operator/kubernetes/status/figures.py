@@ -143,38 +143,38 @@ def figures(
     return StudyFigures(study.namespace, study.name, study.uid, phase, said, info, made)
 
 
-def progress(seen: Observation, found: Summary, budget: Sequence[Mapping[str, Any]]) -> Progress:
+def progress(observation: Observation, summary: Summary, budget: Sequence[Mapping[str, Any]]) -> Progress:
     """The figures of a study.
 
     Args:
-        seen: with each class's devices, whoever has them.
-        found: the summary of it.
+        observation: with each class's devices, whoever has them.
+        summary: the summary of it.
         budget: the lines of its status, whose wall clock stands still once the study is over.
     """
-    plan = seen.plan
-    busy = seen.state.busy()
-    trials = Counter(trial_state(trial, trial.index in busy) for trial in seen.state.trials.values())
-    runs = Counter(run.state for run in seen.state.runs.values())
+    plan = observation.plan
+    busy = observation.state.busy()
+    trials = Counter(trial_state(trial, trial.index in busy) for trial in observation.state.trials.values())
+    runs = Counter(run.state for run in observation.state.runs.values())
     lines = (BudgetFigures(b["name"], b["spent"], b["reserved"], b.get("limit")) for b in budget)
     return Progress(
-        layers=seen.profile.layers,
+        layers=observation.profile.layers,
         trials={state: trials[state] for state in get_args(TrialState)},
         runs={state.value: runs[state] for state in RunState},
-        rungs=_rungs(seen, plan, found.rungs),
-        classes=_classes(seen, plan),
+        rungs=_rungs(observation, plan, summary.rungs),
+        classes=_classes(observation, plan),
         budget=tuple(lines),
-        best=None if found.best is None else found.best.value,
-        seconds_left=seconds_left(seen, found),
-        flops=found.savings.flops,
-        full_flops=found.savings.full,
-        tokens_only_flops=found.savings.tokens_only,
-        full_gpu_seconds=_full_gpu_seconds(seen, plan, found.savings.full),
-        disagreements=seen.state.disagreements,
+        best=None if summary.best is None else summary.best.value,
+        seconds_left=seconds_left(observation, summary),
+        flops=summary.savings.flops,
+        full_flops=summary.savings.full,
+        tokens_only_flops=summary.savings.tokens_only,
+        full_gpu_seconds=_full_gpu_seconds(observation, plan, summary.savings.full),
+        disagreements=observation.state.disagreements,
     )
 
 
-def _rungs(seen: Observation, plan: Plan, rows: Sequence[RungRow]) -> tuple[RungFigures, ...]:
-    best_of = max if seen.spec.objective.direction == "Maximize" else min
+def _rungs(observation: Observation, plan: Plan, rows: Sequence[RungRow]) -> tuple[RungFigures, ...]:
+    best_of = max if observation.spec.objective.direction == "Maximize" else min
     made = []
     for rung in plan.rungs:
         here = [row for row in rows if row.rung == rung.index]
@@ -202,11 +202,11 @@ def _rungs(seen: Observation, plan: Plan, rows: Sequence[RungRow]) -> tuple[Rung
     return tuple(made)
 
 
-def _classes(seen: Observation, plan: Plan) -> tuple[ClassFigures, ...]:
-    runs: dict[str, list[Run]] = {memory_class.name: [] for memory_class in seen.classes}
-    for run in seen.state.runs.values():
+def _classes(observation: Observation, plan: Plan) -> tuple[ClassFigures, ...]:
+    runs: dict[str, list[Run]] = {memory_class.name: [] for memory_class in observation.classes}
+    for run in observation.state.runs.values():
         runs.setdefault(run.memory_class, []).append(run)
-    waiting = _waiting(seen, plan)
+    waiting = _waiting(observation, plan)
     return tuple(_class(name, runs[name], waiting[name]) for name in sorted(runs))
 
 
@@ -224,26 +224,26 @@ def _class(name: str, runs: Sequence[Run], waiting: int) -> ClassFigures:
     )
 
 
-def _waiting(seen: Observation, plan: Plan) -> Counter[str]:
+def _waiting(observation: Observation, plan: Plan) -> Counter[str]:
     """By class: runs that have no device yet, and those that would be started if one were free."""
-    active = seen.state.active_runs
-    found = Counter(run.memory_class for run in active if run.state is RunState.PENDING)
-    if seen.state.finished is not None or seen.spec.suspend:
-        return found
-    room, busy = seen.spec.search.parallelism - len(active), seen.state.busy()
-    waiting = Counter(t.rung for t in seen.state.trials.values() if t.waiting and t.index not in busy)
-    rules = placement(seen, seen.state)
+    active = observation.state.active_runs
+    summary = Counter(run.memory_class for run in active if run.state is RunState.PENDING)
+    if observation.state.finished is not None or observation.spec.suspend:
+        return summary
+    room, busy = observation.spec.search.parallelism - len(active), observation.state.busy()
+    waiting = Counter(t.rung for t in observation.state.trials.values() if t.waiting and t.index not in busy)
+    rules = placement(observation, observation.state)
     for rung in sorted(waiting, reverse=True):
         home = rules.home(plan.rungs[rung].layers)
         count = min(room, waiting[rung])
         if home is not None and count > 0:
-            found[home.name] += count
+            summary[home.name] += count
             room -= count
-    return found
+    return summary
 
 
-def _full_gpu_seconds(seen: Observation, plan: Plan, full: float) -> float | None:
+def _full_gpu_seconds(observation: Observation, plan: Plan, full: float) -> float | None:
     """Seconds of the trials that ran, at full fidelity: `full` FLOPs in runs of one trial each."""
-    flops = cost.full_flops(seen.profile, plan.rungs[-1].tokens)
-    each = Speed(seen.state.runs.values()).seconds(flops, "", plan.top)
+    flops = cost.full_flops(observation.profile, plan.rungs[-1].tokens)
+    each = Speed(observation.state.runs.values()).seconds(flops, "", plan.top)
     return None if each is None else each * full / flops

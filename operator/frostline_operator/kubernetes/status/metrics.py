@@ -39,13 +39,13 @@ class StudyCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All series. Two studies never have the same labels: the newer one of a name counts."""
-        studies = list({(found.namespace, found.study): found for found in self._read()}.values())
+        studies = list({(amount.namespace, amount.study): amount for amount in self._read()}.values())
         for family, rows in _FAMILIES:
-            made = family()
+            metric = family()
             for study in studies:
                 for labels, value in rows(study):
-                    made.add_metric([study.namespace, study.study, *labels], value)
-            yield made
+                    metric.add_metric([study.namespace, study.study, *labels], value)
+            yield metric
         yield _waiting(studies)
 
 
@@ -66,8 +66,8 @@ def _one(value: Callable[[Progress], float | None]) -> Callable[[StudyFigures], 
     """One series, or none where there is no value."""
 
     def rows(progress: Progress) -> Iterable[Row]:
-        found = value(progress)
-        return [] if found is None else [((), float(found))]
+        amount = value(progress)
+        return [] if amount is None else [((), float(amount))]
 
     return _of_progress(rows)
 
@@ -182,8 +182,8 @@ _FAMILIES: tuple[tuple[Callable[[], Family], Callable[[StudyFigures], Iterable[R
 def _waiting(studies: Iterable[StudyFigures]) -> Metric:
     totals: dict[str, int] = {}
     for study in studies:
-        for found in study.progress.classes if study.progress is not None else ():
-            totals[found.name] = totals.get(found.name, 0) + found.waiting
+        for amount in study.progress.classes if study.progress is not None else ():
+            totals[amount.name] = totals.get(amount.name, 0) + amount.waiting
     family = GaugeMetricFamily(
         "frostline_runs_waiting", "Runs of all studies that wait for a device of a class", labels=("memory_class",)
     )
@@ -211,10 +211,10 @@ class FleetCollector(Collector):
         usable = GaugeMetricFamily(
             "frostline_memory_class_usable_bytes", "Bytes of one device that a run may use", labels=label
         )
-        for found in self._read():
-            devices.add_metric([found.name], float(found.devices))
-            busy.add_metric([found.name], float(min(found.devices, found.held + found.foreign)))
-            ours.add_metric([found.name], float(found.held))
-            if found.usable_bytes is not None:
-                usable.add_metric([found.name], float(found.usable_bytes))
+        for amount in self._read():
+            devices.add_metric([amount.name], float(amount.devices))
+            busy.add_metric([amount.name], float(min(amount.devices, amount.held + amount.foreign)))
+            ours.add_metric([amount.name], float(amount.held))
+            if amount.usable_bytes is not None:
+                usable.add_metric([amount.name], float(amount.usable_bytes))
         yield from (devices, busy, ours, usable)

@@ -27,7 +27,7 @@ _FIDELITY = frozenset({"FidelityUntrusted", "FidelityReduced"})
 class Situation:
     """What a tick has come to, as far as people are told."""
 
-    seen: Observation
+    observation: Observation
     """With each class's devices, whoever has them."""
     troubles: Mapping[str, Trouble]
     """By run, why it does not run."""
@@ -121,7 +121,7 @@ def set_conditions(draft: Draft, situation: Situation, summary: Summary) -> None
     for kind in sorted(_FIDELITY - {said.type for said in summary.conditions}):
         draft.clear(kind, "Resolved", "no longer so")
     troubles = _troubles(situation)
-    if situation.seen.state.finished is None and not situation.seen.classes:
+    if situation.observation.state.finished is None and not situation.observation.classes:
         draft.say("RunsBlocked", True, "NoDevices", situation.no_devices)
     elif troubles:
         worst = min(troubles, key=lambda t: (t.waits, t.reason))
@@ -129,7 +129,7 @@ def set_conditions(draft: Draft, situation: Situation, summary: Summary) -> None
         draft.say("RunsBlocked", True, worst.reason, worst.message + more)
     else:
         draft.clear("RunsBlocked", "Running", "nothing is held up")
-    lost = lost_runs(situation.seen.state)
+    lost = lost_runs(situation.observation.state)
     if lost:
         trials = sum(len(run.trials) for run in lost)
         last = lost[-1]
@@ -150,11 +150,11 @@ def set_conditions(draft: Draft, situation: Situation, summary: Summary) -> None
 
 
 def _set_progressing(draft: Draft, situation: Situation, blocked: bool) -> None:
-    seen = situation.seen
-    finished = seen.state.finished
+    observation = situation.observation
+    finished = observation.state.finished
     if finished is None:
-        running = sum(1 for run in seen.state.active_runs if run.state is RunState.RUNNING)
-        if seen.spec.suspend:
+        running = sum(1 for run in observation.state.active_runs if run.state is RunState.RUNNING)
+        if observation.spec.suspend:
             draft.say("Progressing", False, "Suspended", "suspended by spec.suspend")
             return
         stuck = blocked and not running
@@ -188,13 +188,13 @@ def _runs(count: int, more: str = "") -> str:
 
 def _troubles(situation: Situation) -> Sequence[Trouble]:
     """Those of runs that are still wanted."""
-    active = {run.name for run in situation.seen.state.active_runs}
+    active = {run.name for run in situation.observation.state.active_runs}
     return [trouble for name, trouble in sorted(situation.troubles.items()) if name in active]
 
 
 def _phase(situation: Situation, conditions: Conditions) -> tuple[str, str, str]:
     """Phase, reason and message, for printing."""
-    state = situation.seen.state
+    state = situation.observation.state
     if state.finished is not None:
         return (
             "Failed" if state.finished.reason == "Failed" else "Complete",
@@ -202,14 +202,18 @@ def _phase(situation: Situation, conditions: Conditions) -> tuple[str, str, str]
             state.finished.message,
         )
     active = len(state.active_runs)
-    if situation.seen.spec.suspend:
+    if situation.observation.spec.suspend:
         return "Suspended", "", f"{_runs(active)} writing checkpoints" if active else "suspended"
     said = {c["type"]: c for c in conditions.listed()}
     blocked = said.get("RunsBlocked", {})
     if blocked.get("status") != "True":
         return "Running", "", situation.waiting_for or f"{_runs(active)} under way"
     stuck = said["Progressing"]["status"] == "False" and not all(t.waits for t in _troubles(situation))
-    return "Blocked" if stuck or not situation.seen.classes else "Running", blocked["reason"], str(blocked["message"])
+    return (
+        "Blocked" if stuck or not situation.observation.classes else "Running",
+        blocked["reason"],
+        str(blocked["message"]),
+    )
 
 
 def _hold_clock(status: Manifest, old: Mapping[str, Any]) -> None:
@@ -230,10 +234,10 @@ def study_status(draft: Draft, situation: Situation, summary: Summary) -> Manife
         situation: where the study stands.
         summary: of that.
     """
-    seen = situation.seen
-    plan = seen.plan
-    finished = seen.state.finished
-    lines = budget_lines(seen.spec.budget, seen.state, seen.now)
+    observation = situation.observation
+    plan = observation.plan
+    finished = observation.state.finished
+    lines = budget_lines(observation.spec.budget, observation.state, observation.now)
     phase, reason, message = _phase(situation, draft.conditions)
     trials = "?" if plan.open_ended and finished is None else max(plan.trials, summary.trials)
     status = HPOStudyStatus(
@@ -241,19 +245,19 @@ def study_status(draft: Draft, situation: Situation, summary: Summary) -> Manife
         phase=phase,  # type: ignore[arg-type]
         reason=reason,
         message=message[:LONGEST_MESSAGE],
-        layers=seen.profile.layers,
+        layers=observation.profile.layers,
         rung=_rung(summary, plan),
         progress=f"{summary.decided}/{trials}",
         best_value="" if summary.best is None or summary.best.value is None else f"{summary.best.value:.4g}",
         budget_used=_used(lines),
-        trials=_counts(seen.state),
+        trials=_counts(observation.state),
         rungs=[_row(row) for row in summary.rungs],
-        best=_best(seen, summary),
+        best=_best(observation, summary),
         budget=lines,
     )
     document = status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"conditions"})
-    if seen.state.started_at is not None:
-        document["startTime"] = timestamp(seen.state.started_at)
+    if observation.state.started_at is not None:
+        document["startTime"] = timestamp(observation.state.started_at)
     if finished is not None:
         document["completionTime"] = draft.current.get("completionTime") or timestamp(draft.now)
         _hold_clock(document, draft.current)
@@ -334,10 +338,10 @@ def _row(row: RungRow) -> RungStatus:
     )
 
 
-def _best(seen: Observation, summary: Summary) -> BestTrial | None:
+def _best(observation: Observation, summary: Summary) -> BestTrial | None:
     if summary.best is None or summary.best.value is None or summary.best_rung is None:
         return None
-    trial = seen.state.trials[summary.best.trial]
+    trial = observation.state.trials[summary.best.trial]
     result = trial.result_at(summary.best_rung)
     assert result is not None
     return BestTrial(

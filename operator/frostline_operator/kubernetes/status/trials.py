@@ -163,10 +163,10 @@ class TrialWriter:
     def _write(self, trial: Trial, status: Manifest, written: dict[int, _Object]) -> None:
         namespace, name = self._study.namespace, trial.name
         if trial.index not in written:
-            made = self._create(trial)
-            if made is None:
+            created = self._create(trial)
+            if created is None:
                 return
-            written[trial.index] = made
+            written[trial.index] = created
         current = written[trial.index]
         wanted = {
             **status,

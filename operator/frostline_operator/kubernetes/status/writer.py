@@ -57,21 +57,21 @@ class StatusWriter:
 
     def describe(self, draft: Draft, situation: Situation) -> None:
         """The status of a study whose model is profiled; its fields stay as they are until they are due."""
-        seen = situation.seen
-        summary, moved = self._summary(seen)
+        observation = situation.observation
+        summary, moved = self._summary(observation)
         set_conditions(draft, situation, summary)
         edited = draft.generation != self.status.get("observedGeneration")
         if moved or draft.news or edited or draft.now - self._written_at > _STATUS_SECONDS:
             draft.fields = study_status(draft, situation, summary)
-            draft.described = seen.state.copy()
-            self._progress = progress(seen, summary, draft.fields["budget"])
+            draft.described = observation.state.copy()
+            self._progress = progress(observation, summary, draft.fields["budget"])
 
-    def _summary(self, seen: Observation) -> tuple[Summary, bool]:
+    def _summary(self, observation: Observation) -> tuple[Summary, bool]:
         """The summary, and whether anything that it is made of has changed since the status was last written."""
-        before, state = self._described, seen.state
+        before, state = self._described, observation.state
         moved = before is None or before.runs != state.runs or before.trials != state.trials
-        if self._last is None or moved or seen.classes != self._classes:
-            self._last, self._classes = summarize(seen), seen.classes
+        if self._last is None or moved or observation.classes != self._classes:
+            self._last, self._classes = summarize(observation), observation.classes
         return self._last, moved
 
     def publish(self, draft: Draft) -> None:

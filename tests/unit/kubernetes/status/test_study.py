@@ -38,7 +38,7 @@ def draft(status: dict[str, Any] | None = None, generation: int = 1, now: float 
 def shown(world: World, begun: Draft | None = None) -> dict[str, Any]:
     begun = begun or draft()
     where = situation(world)
-    summary = summarize(where.seen)
+    summary = summarize(where.observation)
     set_conditions(begun, where, summary)
     return {**study_status(begun, where, summary), "conditions": begun.conditions.listed()}
 
@@ -108,7 +108,7 @@ def test_blocked_is_a_study_none_of_whose_runs_runs(reason: str | None, waits: b
         world.state.update_run(first.name, state=RunState.RUNNING)
     troubles = {} if reason is None else {second.name: problem(reason, waits)}
     where = Situation(world.observe(), troubles, "there is no device", None)
-    begun, summary = draft(), summarize(where.seen)
+    begun, summary = draft(), summarize(where.observation)
     set_conditions(begun, where, summary)
     status = study_status(begun, where, summary)
     assert (status["phase"], status["reason"]) == (phase, reason or "")
@@ -132,13 +132,13 @@ def test_while_runs_are_lost_a_condition_says_which_and_what_helps() -> None:
     settle(world.state, RunEnded(run.name, None, 1.0, message=words), None)
     begun = draft()
     where = situation(world)
-    set_conditions(begun, where, summarize(where.seen))
+    set_conditions(begun, where, summarize(where.observation))
     said = next(c for c in begun.conditions.listed() if c["type"] == "RunsLost")
     assert said["status"] == "True" and words in said["message"] and run.name in said["message"]
     assert [(e.type, e.reason) for e in begun.events if e.reason == "RunLost"] == [("Warning", "RunLost")]
     world.play()
     after = Draft(Conditions(begun.conditions.listed(), 1), {}, 1, 2e9)
     where = situation(world)
-    set_conditions(after, where, summarize(where.seen))
+    set_conditions(after, where, summarize(where.observation))
     said = next(c for c in after.conditions.listed() if c["type"] == "RunsLost")
     assert (said["status"], said["reason"]) == ("False", "Recovered")
