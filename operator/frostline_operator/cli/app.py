@@ -13,7 +13,7 @@ import typer
 
 from frostline_operator import __version__
 from frostline_operator.api.problems import StudyError
-from frostline_operator.cli.output import OutputError, reason
+from frostline_operator.cli.output import Form, OutputError, reason
 from frostline_operator.kubernetes.client.errors import ApiError, NotReadableError
 from frostline_operator.local.devices import DeclarationError
 from frostline_operator.local.profile import ProfileError
@@ -48,6 +48,17 @@ NoPreflight = Annotated[
 ]
 
 
+Plain = Annotated[bool, typer.Option("--plain", metavar="", help="Lines instead of a live view, for logs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="Say nothing but what goes wrong.")]
+AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Progress as JSON lines, for programs.")]
+
+
+def _form(plain: bool, quiet: bool, as_json: bool) -> Form:
+    if plain + quiet + as_json > 1:
+        raise typer.BadParameter("give one of --plain, --quiet and --json")
+    return "json" if as_json else "quiet" if quiet else "plain" if plain else "live"
+
+
 @app.command()
 def run(
     study: Study,
@@ -58,9 +69,9 @@ def run(
         ),
     ] = None,
     classes: Classes = None,
-    plain: Annotated[bool, typer.Option("--plain", metavar="", help="Lines instead of a live view, for logs.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="Say nothing but what goes wrong.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Progress as JSON lines, for programs.")] = False,
+    plain: Plain = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
     no_preflight: NoPreflight = False,
 ) -> None:
     """Run a study on this machine, to its end; the same command continues one that was stopped or killed.
@@ -69,12 +80,36 @@ def run(
     checkpoints. Exit code: 0 the study ended well, 1 it failed, 2 the
     manifest or an option is wrong, 130 stopped.
     """
-    from frostline_operator.cli.run import Form, run_study
+    from frostline_operator.cli.run import run_study
 
-    if plain + quiet + as_json > 1:
-        raise typer.BadParameter("give one of --plain, --quiet and --json")
-    form: Form = "json" if as_json else "quiet" if quiet else "plain" if plain else "live"
+    form = _form(plain, quiet, as_json)
     raise typer.Exit(run_study(study, folder, classes or [], form, not no_preflight))
+
+
+@app.command()
+def train(
+    best: Annotated[
+        Path, typer.Option("--best", metavar="DIR", help="The --dir of a frostline run.", show_default=False)
+    ],
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--dir", metavar="OUT", help="Where state, checkpoint and report go. Default: DIR-best.", show_default=False
+        ),
+    ] = None,
+    classes: Classes = None,
+    plain: Plain = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the best configuration of a study alone and in full: all layers, to the highest rung's tokens.
+
+    It is a study of one trial, with the seed of the one that it comes from: the same command continues it, report and
+    export read it. Its result is told beside the study's.
+    """
+    from frostline_operator.cli.train import train_best
+
+    raise typer.Exit(train_best(best, folder, classes or [], _form(plain, quiet, as_json)))
 
 
 @app.command()

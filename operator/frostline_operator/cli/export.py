@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from frostline_operator.api.loader import rooted
+from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.cli.report import write_cluster_study
-from frostline_operator.engine.promotion import best_trial
+from frostline_operator.cli.winner import Winner, read_winner
 from frostline_operator.engine.runspec import winner_spec
 from frostline_operator.local.files import StudyFiles
 from frostline_operator.local.profile import export_trial
-from frostline_operator.local.session import SessionError, read_folder
+from frostline_operator.local.session import SessionError
 
 EXPORT_FORMS = ("yaml", "csv", "json", "html")
 
@@ -27,20 +28,17 @@ def export_best(folder: Path, output: Path) -> int:
         SessionError: there is no study in the folder, or none of its trials has left a checkpoint.
         ProfileError: the trainer could not put the network together.
     """
-    study, store, seen = read_folder(folder)
-    try:
-        uid, code = store.fact("uid") or "", Path(store.fact("code") or ".")
-    finally:
-        store.close()
-    best = best_trial(seen.state, seen.plan, seen.spec.objective.direction == "Maximize")
-    if best is None:
-        raise SessionError(f"the study in {folder} has no result yet; run it first")
-    trial = seen.state.trials[best.trial]
-    if trial.checkpoint is None:
-        raise SessionError(f"the best trial in {folder}, {trial.name}, has left no checkpoint; nothing can be exported")
-    spec = rooted(study, code / "study.yaml").spec
+    winner = read_winner(folder)
+    spec = rooted(winner.study, winner.code / "study.yaml").spec
     checkpoints = str(StudyFiles(folder.resolve()).checkpoints)
-    document = winner_spec(study.metadata.name, uid, spec, trial, checkpoints)
-    for name in export_trial(document.model_dump_json(by_alias=True, exclude_none=True), output, code):
+    return _write(spec, winner, checkpoints, output, str(folder))
+
+
+def _write(spec: HPOStudySpec, winner: Winner, checkpoints: str, output: Path, where: str) -> int:
+    trial = winner.trial
+    if trial.checkpoint is None:
+        raise SessionError(f"the best trial in {where}, {trial.name}, has left no checkpoint; nothing can be exported")
+    document = winner_spec(winner.study.metadata.name, winner.uid, spec, trial, checkpoints)
+    for name in export_trial(document.model_dump_json(by_alias=True, exclude_none=True), output, winner.code):
         print(output / name)
     return 0

@@ -60,8 +60,8 @@ class JsonView:
         )
 
 
-def write_outcome(session: Session, report: Path) -> None:
-    """The last line: why the study ended, its best trial, and where the report is."""
+def write_outcome(session: Session, report: Path, repeats: dict[str, Any] | None = None) -> None:
+    """The last line: why the study ended, its best trial, the result that it repeats, and where the report is."""
     summary = summarize(session.observe())
     finished = session.loop.state.finished
     best: dict[str, Any] | None = None
@@ -80,6 +80,7 @@ def write_outcome(session: Session, report: Path) -> None:
         message="" if finished is None else finished.message,
         best=best,
         report=str(report),
+        **({} if repeats is None else {"repeats": repeats}),
     )
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
+
+Form = Literal["live", "plain", "quiet", "json"]
+"""How progress is told: a live picture, lines, not at all, or as JSON lines."""
 
 
 class OutputError(Exception):

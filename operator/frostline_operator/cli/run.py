@@ -5,19 +5,22 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Literal
 
 from rich.console import Console
 
 from frostline_operator.api.loader import load_study, rooted
+from frostline_operator.api.study import HPOStudy
 from frostline_operator.cli.json_view import JsonView, write_outcome
-from frostline_operator.cli.output import OutputError, write_file
+from frostline_operator.cli.output import Form, OutputError, write_file
 from frostline_operator.cli.preflight import check_budget, faults_of
 from frostline_operator.cli.view import LiveView, PlainView, View, show_outcome
+from frostline_operator.engine.summary import summarize
 from frostline_operator.local import devices
 from frostline_operator.local.session import Session, open_session
+from frostline_operator.report import numbers
 from frostline_operator.report.local import read_record
 from frostline_operator.report.page import to_html
 
@@ -25,16 +28,47 @@ TICK_SECONDS = 0.25
 """Between two rounds: short against a run, and each round is a few file look-ups."""
 
 
-Form = Literal["live", "plain", "quiet", "json"]
-"""How progress is told: a live picture, lines, not at all, or as JSON lines."""
+@dataclass(frozen=True)
+class Reference:
+    """The result that a run is to be held against."""
+
+    trial: str
+    metric: str
+    value: float
+    layers: int
+    tokens: int
 
 
 def run_study(manifest: Path, folder: Path | None, declared: list[str], form: Form, preflight: bool) -> int:
-    """Run a study to its end, or until it is told to stop. Returns the exit code."""
-    console = Console(quiet=form in ("quiet", "json"))
+    """Run the study of a manifest to its end, or until it is told to stop. Returns the exit code."""
     study = load_study(manifest, alone=True)
     folder = folder or Path(f"frostline-{study.metadata.name}")
-    runs_as = rooted(study, manifest)
+    return conduct(study, rooted(study, manifest), manifest, folder, declared, form, preflight)
+
+
+def conduct(
+    study: HPOStudy,
+    runs_as: HPOStudy,
+    manifest: Path,
+    folder: Path,
+    declared: list[str],
+    form: Form,
+    preflight: bool = True,
+    reference: Reference | None = None,
+) -> int:
+    """Run a study to its end, or until it is told to stop. Returns the exit code.
+
+    Args:
+        study: as its manifest says it.
+        runs_as: the study with absolute paths.
+        manifest: that problems are told by; code and relative paths are looked for in its folder.
+        folder: of the study's state.
+        declared: memory classes, see `open_session`.
+        form: how progress is told.
+        preflight: try out data and model first.
+        reference: an earlier result of the same configuration, told beside this one.
+    """
+    console = _console(form)
     stop = _StopOnSignal()
     console.print(f"[bold]{study.metadata.name}[/bold]: trying out the data and the model …", highlight=False)
     with (
@@ -56,15 +90,33 @@ def run_study(manifest: Path, folder: Path | None, declared: list[str], form: Fo
             console.print("\nStopped with checkpoints. The same command continues.")
             return 130
         show_outcome(session, console)
+        if reference is not None:
+            console.print(_beside(reference, session), highlight=False, soft_wrap=True)
         _write_report(folder, session.files.report, console)
         if form == "json":
-            write_outcome(session, session.files.report)
+            write_outcome(session, session.files.report, None if reference is None else asdict(reference))
         finished = session.loop.state.finished
         if finished is not None and finished.reason != "Failed":
             return 0
         if form == "quiet" and finished is not None:
             print(f"{folder}: {finished.message}", file=sys.stderr)
         return 1
+
+
+def _console(form: Form) -> Console:
+    return Console(quiet=form in ("quiet", "json"))
+
+
+def _beside(reference: Reference, session: Session) -> str:
+    """This study's best result and the one that it repeats."""
+    best, unit = summarize(session.observe()).best, session.loop.profile.unit
+    whole = session.loop.profile.layers
+    alone = "no usable result" if best is None else f"{reference.metric} {numbers.value(best.value)}"
+    layers = f" and {best.layers} of {whole} layers" if best is not None and best.layers < whole else ", in full"
+    return (
+        f"Alone{layers}: {alone}. In the study, {reference.trial} came to {reference.metric} "
+        f"{numbers.value(reference.value)} with {reference.layers} of {whole} layers and {reference.tokens:,} {unit}."
+    )
 
 
 def _view(session: Session, console: Console, form: Form) -> View:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from frostline_operator.report import numbers
 from frostline_trainer.contract import DataSpec, TrainingSpec
 from frostline_trainer.data.open import open_data
 from frostline_trainer.training.objective import objective_of
@@ -42,3 +43,29 @@ def test_the_winner_is_exported_with_its_objective_and_the_progress_is_told_to_p
         )
 
     assert frostline("export", tmp_path / "nosuch", "--best", out).returncode == 2
+
+
+def test_the_winner_is_trained_alone_in_full_and_told_beside_the_studys_result(
+    study: Study, write: Callable[[Study], Path], tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "out", tmp_path / "alone"
+    study["spec"]["search"]["trials"] = 2
+    assert frostline("run", write(study), "--dir", folder, "--quiet").returncode == 0
+    told = json.loads(frostline("report", folder, "--format", "json").stdout)
+
+    done = frostline("train", "--best", folder, "--dir", out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    alone = json.loads(frostline("report", out, "--format", "json").stdout)
+    assert alone["best"]["assignment"] == told["best"]["assignment"]
+    assert (alone["best"]["layers"], alone["best"]["tokens"]) == (told["layers"], told["best"]["tokens"])
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("Alone")]
+    assert numbers.value(alone["best"]["value"]) in line and numbers.value(told["best"]["value"]) in line
+    # The top rung thaws more than the one below, so there the winner started over: alone it is the same training.
+    assert alone["best"]["value"] == pytest.approx(told["best"]["value"], rel=1e-6)
+
+    again = frostline("train", "--best", folder, "--dir", out, "--json")
+    assert again.returncode == 0 and json.loads(again.stdout.splitlines()[-1])["repeats"]["value"] == pytest.approx(
+        told["best"]["value"]
+    )
+    assert frostline("export", out, "--best", tmp_path / "winner").returncode == 0
+    assert frostline("train", "--best", tmp_path / "nosuch").returncode == 2
