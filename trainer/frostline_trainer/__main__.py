@@ -52,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     check = commands.add_parser("check", help="open the data and build the network of a document and its variants")
     check.add_argument("document", help="JSON as for profile")
     check.add_argument("--where", choices=("gpu", "cpu", "elsewhere"), default="cpu", help=_WHERE)
+    check.add_argument("--checkpoints", metavar="FOLDER", help="of the study: is the data what they were trained on?")
     clean = commands.add_parser("clean", help="remove checkpoints of a study that nobody needs any more")
     clean.add_argument("root", help="the study's folder or URL")
     clean.add_argument("--study-uid", required=True, help="of the study; the folder's name must end with its start")
@@ -79,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     if parsed.command == "check":
         from frostline_trainer.profile.preflight import main as preflight
 
-        return preflight(parsed.document, parsed.where)
+        return preflight(parsed.document, parsed.where, parsed.checkpoints)
     if parsed.command == "compare":
         from frostline_trainer.profile.command import compare as answer
 

@@ -75,14 +75,14 @@ class Preflight:
     where: Where
 
 
-def check_study(preflight: Preflight, code: Path) -> None:
-    """Open the data and build the network of every choice.
+def check_study(preflight: Preflight, code: Path, checkpoints: Path) -> None:
+    """Open the data and build the network of every choice; the data must be what the checkpoints were trained on.
 
     Raises:
         PreflightError: with everything that is wrong.
         ProfileError: the trainer failed otherwise.
     """
-    _ask(["check", preflight.document, "--where", preflight.where], code)
+    _ask(["check", preflight.document, "--where", preflight.where, "--checkpoints", str(checkpoints)], code)
 
 
 def profile_model(document: str, memory: Memory, code: Path, preflight: Preflight | None = None) -> ModelProfile:

@@ -93,7 +93,7 @@ def open_session(
         assert uid is not None
         cluster = LocalCluster(files, uid, available, code)
         check = Preflight(choices_document(study.spec), where_of(available)) if preflight and not over else None
-        profile = _profile(study, store, memory_of(available), code, check)
+        profile = _profile(study, store, memory_of(available), code, check, files.checkpoints)
         with _usable(folder):
             loop = StudyLoop(study.metadata.name, uid, profile, cluster, store, time.time)
         yield Session(study, files, store, loop, available, resumed)
@@ -201,14 +201,14 @@ def _begin_anew(store: SqliteStore, files: StudyFiles) -> None:
 
 
 def _profile(
-    study: HPOStudy, store: SqliteStore, memory: Memory, code: Path, preflight: Preflight | None
+    study: HPOStudy, store: SqliteStore, memory: Memory, code: Path, preflight: Preflight | None, checkpoints: Path
 ) -> ModelProfile:
     """Computed once and kept; the preflight is made each time, since files come and go."""
     document = profile_document(study.spec)
     kept = store.fact("profile")
     if kept is not None and store.fact("profiledFor") == f"{memory} {document}":
         if preflight is not None:
-            check_study(preflight, code)
+            check_study(preflight, code, checkpoints)
         return ModelProfile.model_validate_json(kept)
     profile = profile_model(document, memory, code, preflight)
     store.set_fact("profile", profile.model_dump_json(by_alias=True))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .conftest import Study, frostline
+from .conftest import Study, command, environment, frostline
 from .test_run import load
 
 ROWS = "x,target\n" + "".join(f"{i},{i % 2}\n" for i in range(200))
@@ -48,6 +51,30 @@ def test_a_study_without_a_result_may_be_changed_and_one_with_results_may_not(
     refused = frostline("run", write(study), "--dir", folder)
     assert refused.returncode == 2 and "differs in spec.search.trials" in refused.stderr
     assert len(load(folder).trials) == 1
+
+
+def test_data_that_changed_while_a_study_was_stopped_is_noticed_and_put_back_it_goes_on(
+    study: Study, write: Callable[[Study], Path], tmp_path: Path
+) -> None:
+    folder, table = tmp_path / "out", tmp_path / "table.csv"
+    table.write_text(ROWS, encoding="utf-8")
+    study["spec"]["data"] = {"kind": "Table", "path": "table.csv"}
+    study["spec"]["search"] |= {"trials": 4, "parallelism": 1}
+    manifest = write(study)
+    process = subprocess.Popen(command("run", manifest, "--dir", folder), stdout=subprocess.DEVNULL, env=environment())
+    until = time.monotonic() + 120
+    while not any(folder.glob("checkpoints/*/*/state.json")) and time.monotonic() < until:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    table.write_text(ROWS.replace("7,1", "7,0"), encoding="utf-8")
+    changed = frostline("run", manifest, "--dir", folder)
+    assert changed.returncode == 2, changed.stdout
+    assert "spec.data.path: " in changed.stderr
+    assert "table.csv is not the data that the study began with" in " ".join(changed.stderr.split())
+    table.write_text(ROWS, encoding="utf-8")
+    done = frostline("run", manifest, "--dir", folder)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 ENTRYPOINT = """\

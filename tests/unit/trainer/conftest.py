@@ -74,7 +74,7 @@ def run_spec(family: str, trials: list[dict[str, Any]], z: int, steps: int, fold
         "horizon": made["step"] * 12,
         "trials": trials,
         "model": made["model"],
-        "data": made["data"],
+        "data": more.pop("data", made["data"]),
         "evaluations": 2,
         "checkpoint": str(folder),
         "seed": 7,

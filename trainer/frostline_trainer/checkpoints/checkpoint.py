@@ -42,6 +42,8 @@ class Checkpoint:
     optimizer: dict[str, Tensor]
     extra: dict[str, Any] = field(default_factory=dict)
     """Small further state: the gradient scaler's, whether the head was untied, a custom entrypoint's own."""
+    data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Fingerprint of the data that it was trained on; empty in those of earlier releases."""
 
     @property
     def bytes(self) -> int:
@@ -74,6 +76,7 @@ def save_checkpoint(store: Store, folder: str, checkpoint: Checkpoint) -> None:
         "weights": weights,
         "optimizer": optimizer,
         "extra": checkpoint.extra,
+        "data": checkpoint.data,
         "sha256": {name: content.sha256() for name, content in files.items()},
     }
     store.write(f"{folder}/state.json", json.dumps(index | {"digest": _digest(index)}, indent=1).encode())
@@ -150,6 +153,7 @@ def _load(store: Store, folder: str) -> Checkpoint:
         weights=_read_tensors(store, folder, index["weights"], digests),
         optimizer=_read_tensors(store, folder, index["optimizer"], digests),
         extra=index["extra"],
+        data=index.get("data", {}),
     )
 
 

@@ -37,6 +37,7 @@ from frostline_trainer.contract import (
     checkpoint_folder,
 )
 from frostline_trainer.custom.turns import Turns
+from frostline_trainer.data.fingerprint import Fingerprint, check_unchanged, fingerprint
 from frostline_trainer.data.order import BatchOrder
 from frostline_trainer.device.failures import is_device_failure, is_out_of_memory
 from frostline_trainer.device.placement import host_memory, to_device
@@ -240,7 +241,7 @@ class Trial:
         state = optimizer_state(self._optimizer, suffix.trainable()) if self._optimizer else {}
         # Nobody here counts steps; tokens tell its files from those of the one before as well
         extra = {"objective": self._objective, "scheduler": _plain_state(self._scheduler)}
-        checkpoint = Checkpoint(self.layers, self._seen, self._seen, suffix.state(), state, extra)
+        checkpoint = Checkpoint(self.layers, self._seen, self._seen, suffix.state(), state, extra, self._place.data)
         save_checkpoint(self._place.store, folder, checkpoint)
         self._written = self._seen
         return folder
@@ -286,10 +287,13 @@ class Place:
         stopped: Callable[[], bool],
         turns: Turns,
         parents: Mapping[str, Checkpoint] | None = None,
+        data: Fingerprint | None = None,
     ):
         self.store, self.metrics, self.stopped, self.turns = store, metrics, stopped, turns
         self.parents = parents or {}
         """Checkpoints to go on from, by trial."""
+        self.data = data or {}
+        """Fingerprint of the data that the study names; empty where it names none."""
 
 
 def run_custom(
@@ -298,13 +302,17 @@ def run_custom(
     """Call the entrypoint once per trial; several trials take turns, switching where they ask for the prefix.
 
     Raises:
-        StudyFault: the entrypoint cannot be imported, raised an error, or returned before its tokens were seen.
+        StudyFault: the entrypoint cannot be imported, raised an error, or returned before its tokens were seen; or the
+            data that the study names is not what a parent was trained on.
     """
     assert spec.model.entrypoint is not None
     function = load_entrypoint(spec.model.entrypoint)
     turns = Turns(len(spec.trials))
     parents = load_parents(store, {t.name: t.parent.path for t in spec.trials if t.parent is not None})
-    place = Place(store, metrics, stopped, turns, parents)
+    opened = fingerprint(spec.data)
+    for parent in parents.values():
+        check_unchanged(spec.data, parent.data, opened)
+    place = Place(store, metrics, stopped, turns, parents, opened)
     trials = [Trial(spec, trial, device, place) for trial in spec.trials]
 
     def evaluate(trial: Trial) -> TrialResult:

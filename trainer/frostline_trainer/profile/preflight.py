@@ -5,17 +5,21 @@ Networks have tensors with a size and no content (`hollow`), so the largest take
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from frostline_trainer.contract import ProfileSpec
 from frostline_trainer.custom.entrypoint import load_entrypoint
+from frostline_trainer.data.fingerprint import check_unchanged, fingerprint
 from frostline_trainer.data.open import profiled_shape
 from frostline_trainer.data.preview import preview
 from frostline_trainer.data.shape import DataShape
@@ -29,6 +33,9 @@ from frostline_trainer.training.objective import objective_of
 
 Where = Literal["gpu", "cpu", "elsewhere"]
 """Where runs will be: on a GPU or the CPU of this machine, or elsewhere, with other files, packages and devices."""
+
+MOST_CHECKPOINTS = 1000
+"""Checkpoints of a study whose data is asked for."""
 
 _FIELD = re.compile(r"^((?:data|model|training|objective)(?:\.\w+)*): (.*)$", re.DOTALL)
 
@@ -157,6 +164,22 @@ def report(problems: list[Problem]) -> int:
     return 43 if problems else 0
 
 
-def main(document: str, where: Where) -> int:
+def changed_data(spec: ProfileSpec, checkpoints: Path) -> list[Problem]:
+    """Whether the data is another than what a study's checkpoints, those in a folder on this machine, came from."""
+    now = fingerprint(spec.data)
+    problems: list[Problem] = []
+    for state in itertools.islice(checkpoints.glob("*/*/state.json"), MOST_CHECKPOINTS):
+        before: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # damaged: the run that needs it says so
+            before = json.loads(state.read_text()).get("data", {})
+        problems += _tried(lambda before=before: check_unchanged(spec.data, before, now))  # type: ignore[misc]
+    return _without_repeats(problems, set())
+
+
+def main(document: str, where: Where, checkpoints: str | None = None) -> int:
     """The command `check`; returns the exit code."""
-    return report(preflight(ProfileSpec.model_validate(json.loads(document)), where))
+    spec = ProfileSpec.model_validate(json.loads(document))
+    problems = preflight(spec, where)
+    if checkpoints is not None and not problems:
+        problems = changed_data(spec, Path(checkpoints))
+    return report(problems)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from frostline_trainer.checkpoints.checkpoint import Checkpoint, copy_into
 from frostline_trainer.contract import Reason, TrialSpec
+from frostline_trainer.data.fingerprint import Fingerprint
 from frostline_trainer.models.cut import Suffix
 from frostline_trainer.training.optim import (
     OptimizerBuilder,
@@ -54,6 +55,8 @@ class Member:
         """Whether, at full z, input and output embeddings have become separate."""
         self.saved_step: int | None = None
         """Step of the checkpoint that this run wrote of it last."""
+        self.data: Fingerprint = {}
+        """Of the data that it trains on, for its checkpoints."""
         self._horizon, self._step_tokens = horizon, step_tokens
         training = spec.training
         if training.dropout is not None:
@@ -107,7 +110,7 @@ class Member:
         if self.scaler.is_enabled():
             extra["scaler"] = self.scaler.state_dict()
         state = optimizer_state(self.optimizer, self._parameters)
-        return Checkpoint(layers, self.step, tokens, self.suffix.state(), state, extra)
+        return Checkpoint(layers, self.step, tokens, self.suffix.state(), state, extra, self.data)
 
     def resume(self, saved: Checkpoint, folder: str) -> None:
         """Go on from a checkpoint of as many layers or fewer; what it lacks is thawed: fresh, without optimizer state.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from frostline_trainer.checkpoints.checkpoint import Checkpoint, load_parents
 from frostline_trainer.checkpoints.store import Store
 from frostline_trainer.contract import Precision, RunSpec, TrainingSpec
+from frostline_trainer.data.fingerprint import Fingerprint, check_unchanged, fingerprint
 from frostline_trainer.data.open import open_data
 from frostline_trainer.data.order import BatchOrder
 from frostline_trainer.data.source import Source
@@ -90,8 +91,9 @@ def build_pack(spec: RunSpec, device: torch.device, store: Store) -> Pack:
     training = _agreed(spec)
     with host_memory():
         source = open_data(spec.data, training, spec.seed)
+        opened = fingerprint(spec.data)
         network = build_network(spec.model, source.shape, spec.seed)
-    return assemble(spec, device, store, source, network)
+    return assemble(spec, device, store, source, network, opened=opened)
 
 
 def assemble(
@@ -101,14 +103,15 @@ def assemble(
     source: Source,
     network: Network,
     optimizer: OptimizerBuilder = build_optimizer,
+    opened: Fingerprint | None = None,
 ) -> Pack:
     """The pack of a network that is built, and of data that is open: cut, moved to the device, resumed.
 
     Whoever wants to know what a run takes, without data, weights and GPU, hands in stand-ins for all three
-    (`frostline_trainer.profile.simulate`).
+    (`frostline_trainer.profile.simulate`), and no fingerprint of the data.
 
     Raises:
-        StudyFault: z is not in 1..L, or a parent's checkpoint does not fit.
+        StudyFault: z is not in 1..L, a parent's checkpoint does not fit, or it was trained on other data.
         CheckpointsLost: a parent's checkpoint is missing or damaged.
     """
     training = _agreed(spec)
@@ -122,6 +125,8 @@ def assemble(
         to_device(whole, device)
         estimate_statistics(whole, statistics_batches(source, training.batch_size, spec.seed, device))
     saved = load_parents(store, {t.name: t.parent.path for t in spec.trials if t.parent is not None})
+    for parent in saved.values():
+        check_unchanged(spec.data, parent.data, opened or {})
     untied = [t.name in saved and _was_untied(saved[t.name], network.layers) for t in spec.trials]
     layers = network.layers
     with contextlib.nullcontext() if estimating else host_memory():
@@ -132,6 +137,7 @@ def assemble(
         to_device(suffix, device)
         member = Member(trial, suffix, device, spec.horizon, step_tokens, optimizer)
         member.untied = apart
+        member.data = opened or {}
         if trial.parent is not None:
             member.resume(saved.pop(trial.name), trial.parent.path)
             placed(*member.held())
