@@ -48,7 +48,17 @@ def accepted(body: Manifest, journal: Journal, settings: OperatorSettings) -> HP
         journal.set_fact("defaults", defaults.model_dump(mode="json", by_alias=True))
     if first != fixed_part(spec):  # new, or in the format of an earlier release
         journal.set_fact("spec", fixed_part(spec))
+    journal.set_fact("accepted", complete.model_dump(mode="json", by_alias=True, exclude_unset=True))
     return complete
+
+
+def last_accepted(journal: Journal) -> HPOStudySpec | None:
+    """The spec that was accepted last, with its defaults; None where none was, or this release cannot read it."""
+    kept = journal.fact("accepted")
+    try:
+        return None if kept is None else HPOStudySpec.model_validate(kept)
+    except ValueError:
+        return None
 
 
 def kept_defaults(journal: Journal) -> StudyDefaults | None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine.plan import make_plan
 from frostline_operator.engine.state import Observation
-from frostline_operator.kubernetes.acceptance import accepted
+from frostline_operator.kubernetes.acceptance import accepted, last_accepted
 from frostline_operator.kubernetes.cleanup import Sweeper, template_of
 from frostline_operator.kubernetes.client.api import Manifest
 from frostline_operator.kubernetes.cluster import KubernetesCluster, WriteBudget
@@ -186,13 +186,35 @@ class StudyController:
     def _round_of(self, body: Manifest, draft: Draft) -> Requeue:
         spec = self._accept(body, draft)
         if spec is None:
-            return Requeue(_IDLE_SECONDS, "a person has to correct the study")
+            return self._wind_down()
         profile = self._profiled(spec, draft)
         if profile is None:
             if draft.conditions.holds("Failed"):
                 return Requeue(_IDLE_SECONDS, "the model cannot be profiled")
             return Requeue(self._settings.tick_seconds, "the model is being profiled")
         return self._run(spec, profile, body, draft)
+
+    def _wind_down(self) -> Requeue:
+        """Stop, book and give back what runs while an edit is not accepted, by the spec that was accepted before it."""
+        waits = Requeue(_IDLE_SECONDS, "a person has to correct the study")
+        spec = self._spec or last_accepted(self._with.journal)
+        profile = self._profile or self._read_profile()
+        if not self._with.journal.begun or spec is None or profile is None:
+            return waits
+        loop = self._loop_of(profile)
+        halted = spec.model_copy(update={"suspend": True})
+        loop.tick(halted)
+        self._with.fleet.settle(self.study.uid, halted, loop.state)
+        self._with.cluster.tidy(loop.state)
+        if any(run.state.open for run in loop.state.runs.values()):
+            return Requeue(self._settings.tick_seconds, "runs are stopped until a person has corrected the study")
+        return waits
+
+    def _loop_of(self, profile: ModelProfile) -> StudyLoop:
+        part = self._with
+        if self._loop is None:
+            self._loop = StudyLoop(self.study.name, self.study.uid, profile, part.cluster, part.store, self._clock)
+        return self._loop
 
     def _accept(self, body: Manifest, draft: Draft) -> HPOStudySpec | None:
         """The study's spec, None where it cannot be run as it is written."""
@@ -241,10 +263,7 @@ class StudyController:
 
     def _run(self, spec: HPOStudySpec, profile: ModelProfile, body: Manifest, draft: Draft) -> Requeue:
         """One tick of the engine, and what follows from it."""
-        part = self._with
-        if self._loop is None:
-            self._loop = StudyLoop(self.study.name, self.study.uid, profile, part.cluster, part.store, self._clock)
-        loop = self._loop
+        part, loop = self._with, self._loop_of(profile)
         part.sweeper.keeps = _keeps(body, names.KEEP_CHECKPOINTS)
         loop.tick(spec)
         part.fleet.settle(self.study.uid, spec, loop.state)

@@ -163,6 +163,27 @@ def test_from_the_first_run_on_results_of_different_studies_are_not_mixed(study:
         assert study.condition("Accepted")["status"] == "True"
 
 
+@pytest.mark.parametrize("restarted", [False, True], ids=["same operator", "operator restarted"])
+def test_an_edit_that_is_refused_stops_and_books_what_runs_until_it_is_corrected(
+    study: Operated, restarted: bool
+) -> None:
+    study.profile()
+    assert len(study.jobs()) == 2
+    right = study.body["spec"]["parameters"]
+    study.edit(parameters=[])
+    if restarted:
+        study.restarted()
+    assert study.reconcile().why == "runs are stopped until a person has corrected the study"
+    assert study.jobs() == []
+    eventually(lambda: study.caches.jobs(STUDY.namespace, STUDY.uid) == [])
+    study.now += 10
+    assert study.reconcile().why == "a person has to correct the study"
+    assert study.status["phase"] == "Invalid"
+    study.edit(parameters=right)
+    study.reconcile()
+    assert study.status["phase"] == "Running" and len(study.jobs()) == 2
+
+
 def test_a_profile_that_came_before_the_study_was_changed_is_not_used_for_it(study: Operated) -> None:
     study.edit(suspend=True)
     study.reconcile()
