@@ -74,13 +74,30 @@ def operator(
 
 @app.command()
 def export(
-    study: Annotated[
-        str,
-        typer.Argument(metavar="[NAMESPACE/]STUDY|DIR", help="A study on a cluster; with --best, a --dir of a run."),
-    ],
+    where: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[[NAMESPACE/]STUDY|DIR]",
+            help="A study on a cluster; with --best, a --dir of a run.",
+            show_default=False,
+        ),
+    ] = None,
     best: Annotated[
         Path | None,
         typer.Option("--best", metavar="OUT", help="Write the best trial's network there.", show_default=False),
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option("--study", metavar="[NAMESPACE/]NAME", help="A study on a cluster.", show_default=False),
+    ] = None,
+    checkpoints: Annotated[
+        str | None,
+        typer.Option(
+            "--checkpoints",
+            metavar="FOLDER|URL",
+            help="With --best and --study: where this machine has the operator's checkpoints.",
+            show_default="the operator's own, if it is here",
+        ),
     ] = None,
     form: Annotated[
         str, typer.Option("--format", metavar="yaml|csv|json|html", help="yaml: the best configuration; csv: history.")
@@ -88,14 +105,19 @@ def export(
     kubeconfig: Kubeconfig = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: standard output.")] = None,
 ) -> None:
-    """Take what a study has come to: the best network of one on this machine, or the results of one on a cluster.
+    """Take what a study has come to: its best network, or the results of one on a cluster.
 
     With --best: a folder that transformers loads (CausalLM), safetensors with a config.json that says how to build and
     feed the network (Vision, MLP), or safetensors in the names of your own model (Custom).
     """
-    from frostline_operator.cli.export import export_best, export_study
+    from frostline_operator.cli.export import export_best, export_cluster_best, export_study
 
-    if best is not None:
-        raise typer.Exit(export_best(Path(study), best))
-
-    raise typer.Exit(export_study(study, form, kubeconfig, output))
+    if (where is None) == (study is None):
+        raise typer.BadParameter("give either a study or folder, or --study")
+    if checkpoints is not None and (best is None or study is None):
+        raise typer.BadParameter("--checkpoints goes with --best and --study")
+    if best is not None and study is not None:
+        raise typer.Exit(export_cluster_best(study, best, kubeconfig, checkpoints))
+    if best is not None and where is not None:
+        raise typer.Exit(export_best(Path(where), best))
+    raise typer.Exit(export_study(study or where or "", form, kubeconfig, output))

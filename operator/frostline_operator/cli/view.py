@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from frostline_operator.api.quantity import parse_duration
-from frostline_operator.cli.tables import print_whole
+from frostline_operator.cli.tables import Fitting, print_whole
 from frostline_operator.engine.remaining import seconds_left
 from frostline_operator.engine.state import Run
 from frostline_operator.engine.summary import Summary, summarize
@@ -106,7 +106,8 @@ class _Events:
 def _picture(session: Session) -> RenderableType:
     seen = session.observe()
     summary = summarize(seen)
-    parts: list[RenderableType] = [rung_table(summary, session), _runs(session)]
+    table = rung_table(summary, session)
+    parts: list[RenderableType] = [Fitting(table, _in_words(table)), _runs(session)]
     parts.append(Text.from_markup(_best_line(summary, session)))
     parts += [Text(line) for line in _budget_lines(summary, session)]
     parts += [Text(f"{c.type}: {c.message}", style="yellow") for c in summary.conditions]
@@ -140,13 +141,24 @@ def rung_table(summary: Summary, session: Session) -> Table:
     return table
 
 
+def _in_words(table: Table) -> Text:
+    """The rows of a table as lines that wrap: each cell after its column's name."""
+    names = [str(column.header) for column in table.columns]
+    rows = zip(*(column.cells for column in table.columns), strict=True)
+    return Text("\n".join(", ".join(f"{name} {cell}" for name, cell in zip(names, row, strict=True)) for row in rows))
+
+
 def _runs(session: Session) -> RenderableType:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for _ in range(5):
+        table.add_column(no_wrap=True)
+    lines = []
     for run in session.loop.state.active_runs:
         done = _share_done(session, run)
         names = f"{len(run.trials)} trial{'s' if len(run.trials) > 1 else ''}, {run.layers} layers, {run.memory_class}"
         table.add_row(run.name, names, run.state.lower(), ProgressBar(1.0, done, width=24), f"{done:.0%}")
-    return table
+        lines.append(f"{run.name}: {done:.0%}, {run.state.lower()}, {names}")
+    return Fitting(table, Text("\n".join(lines)))
 
 
 def progress_of(session: Session) -> dict[str, float]:

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from frostline_operator.cli.export import export_cluster_best
+from frostline_operator.kubernetes.client.api import STUDIES, Api
+from frostline_operator.kubernetes.journal import Journal
+from frostline_operator.kubernetes.objects.jobs import StudyRef
+from frostline_operator.kubernetes.objects.names import checkpoint_folder
+from frostline_operator.local.files import StudyFiles
+from frostline_operator.local.session import read_folder
 from frostline_operator.report import numbers
 from frostline_trainer.contract import DataSpec, TrainingSpec
 from frostline_trainer.data.open import open_data
 from frostline_trainer.training.objective import objective_of
+from tests.unit.kubernetes.fakes import FakeApi
 
 from .conftest import Study, frostline
 
 
 def test_the_winner_is_exported_with_its_objective_and_the_progress_is_told_to_programs(
-    study: Study, write: Callable[[Study], Path], tmp_path: Path
+    study: Study, write: Callable[[Study], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, out = tmp_path / "out", tmp_path / "winner"
     study["spec"]["search"]["trials"] = 2
@@ -43,6 +53,31 @@ def test_the_winner_is_exported_with_its_objective_and_the_progress_is_told_to_p
         )
 
     assert frostline("export", tmp_path / "nosuch", "--best", out).returncode == 2
+
+    volume, copy = tmp_path / "volume", tmp_path / "from-the-cluster"
+    server = on_a_cluster(folder, volume)
+    monkeypatch.setattr(Api, "connect", lambda kubeconfig: server)
+    assert export_cluster_best("space/small", copy, None, str(volume)) == 0
+    assert (copy / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
+
+
+def on_a_cluster(folder: Path, volume: Path) -> FakeApi:
+    """A study of this machine as one in a cluster would be: its state in a journal, its checkpoints on a volume."""
+    study, store, observation = read_folder(folder)
+    uid = store.fact("uid")
+    store.close()
+    assert uid is not None
+    document = study.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True)
+    head = {"apiVersion": study.api_version, "kind": study.kind}
+    metadata = {"name": study.metadata.name, "namespace": "space", "uid": uid}
+    server = FakeApi()
+    server.put(STUDIES, {**document, **head, "metadata": metadata})
+    journal = Journal(cast(Api, server), StudyRef("space", study.metadata.name, uid, {}))
+    journal.load()
+    journal.set_fact("profile", observation.profile.model_dump(mode="json", by_alias=True))
+    journal.save(observation.state)
+    shutil.copytree(StudyFiles(folder).checkpoints, checkpoint_folder(str(volume), "space", study.metadata.name, uid))
+    return server
 
 
 def test_the_winner_is_trained_alone_in_full_and_told_beside_the_studys_result(
