@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 
@@ -10,7 +11,7 @@ _EPILOG = """\
 run      reads one RunSpec document from FROSTLINE_RUN (JSON, or @/path/to/file), trains its trials, serves /metrics,
          and writes a RunResult to FROSTLINE_RESULT (by default the Kubernetes termination log).
          Exit codes: 0 done, 42 out of device memory, 43 the study is at fault, 44 the device,
-         driver or storage failed, 143 stopped with a checkpoint.
+         driver or storage failed, 45 no space is left to write to, 143 stopped with a checkpoint.
 clean    removes checkpoints of one study: those that are named, or all of them.
 check    opens a study's data and builds the network of each choice once, and says all that is wrong.
 export   writes a trained trial whole: its layers together with the frozen ones.
@@ -93,6 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
 if __name__ == "__main__":
     # Threads of libraries must not keep a finished pod alive, so nothing is left to interpreter shutdown.
     code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # no space for the last lines: the exit code is what counts
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)

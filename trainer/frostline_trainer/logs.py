@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import math
@@ -19,4 +20,5 @@ def log(event: str, **fields: Any) -> None:
         if isinstance(value, float):
             value = float(f"{value:.6g}") if math.isfinite(value) else str(value)
         line[name] = value
-    print(json.dumps(line, default=str), file=sys.stdout, flush=True)
+    with contextlib.suppress(OSError):  # a disk that is full, or a reader that is gone, is no reason to stop training
+        print(json.dumps(line, default=str), file=sys.stdout, flush=True)

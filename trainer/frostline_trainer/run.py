@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -17,7 +18,7 @@ import torch
 
 from frostline_trainer.checkpoints.store import Store, write_atomically
 from frostline_trainer.contract import LAYERS_ENV, RUN_ENV, ExitCode, Reason, RunResult, RunSpec, TrialResult
-from frostline_trainer.device.failures import is_device_failure, is_out_of_memory
+from frostline_trainer.device.failures import is_device_failure, is_no_space, is_out_of_memory
 from frostline_trainer.device.memory import DeviceMemory
 from frostline_trainer.errors import CheckpointsLost, InfrastructureFault, StudyFault, located
 from frostline_trainer.logs import log
@@ -118,12 +119,12 @@ def main() -> int:
         result = evaluate_run(spec, device, metrics, stopped, DeviceMemory(device, spec.memory_limit), began)
     except Exception as error:  # noqa: BLE001 - whatever it is, the operator is to have a record of it
         result = _record(spec, error, began)
-    write_result(result)
+    written = write_result(result)
     if server:
-        if result.exit_code == ExitCode.DONE:
+        if written and result.exit_code == ExitCode.DONE:
             _linger(server, spec.linger_seconds, stopped)
         server.close()
-    return int(result.exit_code)
+    return int(ExitCode.NO_SPACE if result.no_space or not written else result.exit_code)
 
 
 def evaluate_run(
@@ -179,6 +180,7 @@ def _record(spec: RunSpec, error: Exception, began: float) -> RunResult:
     """The record of a run that failed: whose fault it was, and what would help."""
     reason: Reason = "Fault"
     lost: tuple[str, ...] = ()
+    no_space = False
     if isinstance(error, StudyFault):
         code, message = ExitCode.STUDY_FAULT, str(error)
     elif is_out_of_memory(error):
@@ -186,11 +188,15 @@ def _record(spec: RunSpec, error: Exception, began: float) -> RunResult:
         message = f"out of memory with {spec.layers} trainable layers and {len(spec.trials)} trials in the run: {error}"
     else:
         code = ExitCode.INFRASTRUCTURE
-        if isinstance(error, InfrastructureFault):
+        if is_no_space(error):
+            no_space = True
+            message = f"no space is left to write to: {located(error)}"
+        elif isinstance(error, InfrastructureFault):
             message = str(error)
             lost = error.trials if isinstance(error, CheckpointsLost) else ()
         else:
-            traceback.print_exc()
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
             who = "the device" if is_device_failure(error) else "the trainer"
             message = f"{who} failed: {located(error)}"
     log("ended", exit_code=int(code), message=message)
@@ -209,6 +215,7 @@ def _record(spec: RunSpec, error: Exception, began: float) -> RunResult:
         exit_code=code,
         trials=trials,
         seconds=round(time.monotonic() - began, 3),
+        no_space=no_space,
         message=message[:1024],
     )
 

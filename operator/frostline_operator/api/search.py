@@ -178,7 +178,8 @@ class BudgetSpec(Section):
     gpu_seconds: Annotated[int, Field(ge=1)] | None = None
     """Seconds that runs hold a device, added up."""
     wall_clock: Duration | None = None
-    """From the study's start to its end."""
+    """From the study's start to its end, all pauses included: it goes on while a study is suspended, stopped, or
+    waits for room on a full disk."""
     cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """In the unit of `prices`."""
     prices: Annotated[list[Price], Field(max_length=64)] = Field(default_factory=list)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -20,9 +21,11 @@ from frostline_operator.cli.view import LiveView, PlainView, View, show_outcome
 from frostline_operator.engine.summary import summarize
 from frostline_operator.local import devices
 from frostline_operator.local.session import Session, open_session
+from frostline_operator.local.store import is_full
 from frostline_operator.report import numbers
 from frostline_operator.report.local import read_record
 from frostline_operator.report.page import to_html
+from frostline_operator.runtime.backoff import Backoff
 
 TICK_SECONDS = 0.25
 """Between two rounds: short against a run, and each round is a few file look-ups."""
@@ -154,16 +157,40 @@ class _StopOnSignal:
 def _drive(session: Session, view: View, stop: _StopOnSignal) -> bool:
     """Tick until the study is over; True if it was interrupted before."""
     loop, spec = session.loop, session.study.spec
+    told = False
+    full = Backoff(1.0, 30.0)
     while not loop.done:
-        if stop.count:
-            view.say("stopping the runs; they write their checkpoints (Ctrl-C twice more leaves them behind)")
-            loop.interrupt(spec)
-            while loop.state.active_runs:
-                time.sleep(TICK_SECONDS)
-                loop.book_only(spec)
-            return loop.state.finished is None
-        loop.tick(spec)
+        try:
+            if stop.count:
+                if not told:
+                    view.say("stopping the runs; they write their checkpoints (Ctrl-C twice more leaves them behind)")
+                    told = True
+                loop.interrupt(spec)
+                while loop.state.active_runs:
+                    time.sleep(TICK_SECONDS)
+                    loop.book_only(spec)
+                return loop.state.finished is None
+            loop.tick(spec)
+        except (OSError, sqlite3.OperationalError) as error:
+            if not is_full(error, session.files.folder):
+                raise
+            # What was not saved was not done, and is decided or saved again by the next round
+            seconds = full.next()
+            view.say(
+                f"paused: the disk of {session.files.folder} is full ({error}); make room, the study goes on by "
+                f"itself. Next attempt in {seconds:.0f} s"
+            )
+            _sleep(seconds, stop)
+            continue
+        full.reset()
         view.update()
         if not loop.done:
             time.sleep(TICK_SECONDS)
     return False
+
+
+def _sleep(seconds: float, stop: _StopOnSignal) -> None:
+    """Sleep, but no longer than until the next signal."""
+    until, count = time.monotonic() + seconds, stop.count
+    while time.monotonic() < until and stop.count == count:
+        time.sleep(TICK_SECONDS)

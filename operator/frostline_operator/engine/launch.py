@@ -74,8 +74,8 @@ def _lost(trial: Trial, ended: list[Run]) -> list[Run]:
 
 
 def _came_to_nothing(run: Run) -> bool:
-    """Lost, or succeeded without a result that counts (else the trial would not be waiting)."""
-    return run.state in (RunState.LOST, RunState.SUCCEEDED)
+    """Lost other than to a full disk, or succeeded without a result that counts (or the trial would not be waiting)."""
+    return run.no_space_at is None and run.state in (RunState.LOST, RunState.SUCCEEDED)
 
 
 _SUFFIX_ONLY = ("optimizer", "schedule", "gradient_clipping", "label_smoothing", "dropout", "depth_transfer")

@@ -165,6 +165,8 @@ class Run:
     """Only in the state Awaiting."""
     saved: tuple[tuple[int, int], ...] = ()
     """(trial, tokens) of the last checkpoints that it was seen to write on the way: what is left if it is killed."""
+    no_space_at: float | None = None
+    """Clock at its end, where it was lost for want of space to write to: no attempt of its trials."""
 
     @property
     def packed(self) -> bool:

@@ -12,7 +12,7 @@ import math
 from pydantic.alias_generators import to_camel
 
 from frostline_operator.api.study import HPOStudySpec
-from frostline_operator.engine import launch, outcome, promotion, proposals, space
+from frostline_operator.engine import launch, outcome, pause, promotion, proposals, space
 from frostline_operator.engine.actions import Action, CreateTrial, EndTrial, FailTrial, Finish, StopRun, Wait
 from frostline_operator.engine.budget import remaining
 from frostline_operator.engine.plan import Plan
@@ -42,6 +42,9 @@ class _Tick:
         self.maximize = observation.spec.objective.direction == "Maximize"
         self.actions: list[Action] = []
         self.entry_closed = False
+        until = pause.paused_until(self.state)
+        self.paused = until if until is not None and observation.now < until else None
+        """Until when no run is started, None where runs may be."""
 
     def do(self, action: Action) -> None:
         apply(self.state, action)
@@ -66,6 +69,8 @@ class _Tick:
             return self.actions
         blocked = self._start()
         self._conclude(blocked)
+        if self.paused is not None and self.state.finished is None:
+            self.do(Wait(pause.words(self.paused)))
         return self.actions
 
     # --- what has ended ---
@@ -128,7 +133,7 @@ class _Tick:
         launcher = launch.Launcher(self.observation, self.state, self.plan)
         left = math.inf if self.plan.open_ended else self.plan.trials - len(self.state.trials)
         left = min(left, remaining(self.spec.budget, self.state, self.observation.now).trials)
-        if not self.spec.suspend:
+        if not self.spec.suspend and self.paused is None:
             wanted = int(min(left, self._at_a_time(launcher.wanted_trials())))
             configurations = self._next_configurations(wanted)
             for assignment in configurations:
@@ -162,6 +167,8 @@ class _Tick:
 
     def _start(self) -> str | None:
         """Fill the free devices. Returns why something that waits could not be started, None if nothing is held up."""
+        if self.paused is not None:
+            return None
         launcher = launch.Launcher(self.observation, self.state, self.plan)
         for decision in launcher.decisions():
             if isinstance(decision, launch.Held):

@@ -87,6 +87,10 @@ class RunEnded:
     samples: Sequence[Sample] = ()
     """What its metrics showed: how far it had come, where there is no record."""
     message: str = ""
+    no_space: bool = False
+    """Its exit code says that it had no space to write to; a record says so itself."""
+    at: float = 0.0
+    """The clock when its end was seen."""
 
 
 _ENDED_BY = {
@@ -122,7 +126,8 @@ def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = Non
         # One that was told to stop and had nothing to write yet (still starting up) is no loss.
         how = RunState.STOPPED if run.state is RunState.STOPPING else RunState.LOST
         said = ended.message if result is None else ended.message or result.message
-        state.update_run(run.name, state=how, charged=lost, message=said)
+        no_space_at = ended.at if ended.no_space and how is RunState.LOST else None
+        state.update_run(run.name, state=how, charged=lost, message=said, no_space_at=no_space_at)
         return
     by_name = {trial.name: trial for trial in result.trials}
     records: list[Recorded] = []
@@ -157,6 +162,7 @@ def settle(state: StudyState, ended: RunEnded, awaited_since: float | None = Non
         seconds=seconds,
         train_seconds=result.train_seconds,
         message=result.message or ended.message,
+        no_space_at=ended.at if result.no_space and how is RunState.LOST else None,
     )
 
 

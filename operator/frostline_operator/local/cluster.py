@@ -20,7 +20,7 @@ from frostline_operator.local.files import StudyFiles
 from frostline_operator.local.profile import trainer_environment
 from frostline_operator.runtime.protocol import ClusterView, RunSettings, RunView, Trouble
 from frostline_operator.scores.scrape import Exposition, release, scrape
-from frostline_trainer.contract import CHECKPOINT_FOLDER, RESULT_ENV, RUN_ENV, RunResult, RunSpec
+from frostline_trainer.contract import CHECKPOINT_FOLDER, RESULT_ENV, RUN_ENV, ExitCode, RunResult, RunSpec
 
 LINGER_SECONDS = 30.0
 """How long a trainer waits to be read; it is released as soon as it was, so this matters only while nobody watches."""
@@ -48,6 +48,7 @@ class LocalCluster:
         self._code = code
         self._interval = scrape_seconds
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._exit_codes: dict[str, int] = {}
         self._held: dict[str, int] = {}
         self._scraped: dict[str, float] = {}
         self._told: dict[str, float] = {}
@@ -79,11 +80,13 @@ class LocalCluster:
         self._held.pop(run.name, None)
         message = "" if result is not None else processes.last_lines(files.log)
         ended_after = result.seconds if result is not None else held
-        return RunView(run.name, "Ended", result=result, held_seconds=ended_after, message=message)
+        no_space = result is None and self._exit_codes.get(run.name) == ExitCode.NO_SPACE
+        return RunView(run.name, "Ended", result=result, held_seconds=ended_after, message=message, no_space=no_space)
 
     def _reap(self, name: str) -> None:
         child = self._children.get(name)
         if child is not None and child.poll() is not None:
+            self._exit_codes[name] = child.returncode
             del self._children[name]
 
     def _shown(self, run: Run, final: bool) -> Exposition:

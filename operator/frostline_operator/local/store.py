@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +23,8 @@ CREATE TABLE IF NOT EXISTS samples (
 );
 CREATE TABLE IF NOT EXISTS events (at REAL NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL);
 """
+_SCARCE_BYTES = 2**20
+"""With less room an I/O error is put down to it."""
 _TRIAL = TypeAdapter(Trial)
 _RUN = TypeAdapter(Run)
 _FINISHED = TypeAdapter(Finished)
@@ -133,6 +137,19 @@ class SqliteStore:
         return _Transaction(self._connection)
 
 
+def is_full(error: Exception, folder: Path) -> bool:
+    """Whether writing to the folder failed since its disk, or the user's share of it, is full."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if not isinstance(error, sqlite3.OperationalError):
+        return False
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # what Python's module itself raises has none
+    # What SQLite maps into memory cannot grow on a full disk, which it calls an I/O error
+    return code == sqlite3.SQLITE_FULL or (
+        code == sqlite3.SQLITE_IOERR and shutil.disk_usage(folder).free < _SCARCE_BYTES
+    )
+
+
 class _Transaction:
     """All or nothing, also when the process dies within."""
 
@@ -144,7 +161,12 @@ class _Transaction:
         return self._connection
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
+        try:
+            if kind is None:
+                self._connection.execute("COMMIT")
+        finally:
+            if self._connection.in_transaction:  # on a full disk a commit fails, and what was begun is still open
+                self._connection.execute("ROLLBACK")
 
 
 def _number(value: float | None) -> float:

@@ -12,6 +12,7 @@ from frostline_operator.api.study import HPOStudySpec
 from frostline_operator.engine.actions import Action, FailTrial, Finish, Promote, StopRun, Wait
 from frostline_operator.engine.budget import price_per_second, remaining
 from frostline_operator.engine.leftovers import leftovers
+from frostline_operator.engine.pause import paused_until, words
 from frostline_operator.engine.reconcile import Disagreement, Patience, agree, at_rung, decide, disagreements
 from frostline_operator.engine.runspec import run_spec
 from frostline_operator.engine.state import Finished, Observation, Run, RunState, StudyState, Trial
@@ -82,11 +83,18 @@ class StudyLoop:
         for action in actions:
             apply(self.state, action)
             self._record(action)
-        self.waiting_for = next((a.reason for a in actions if isinstance(a, Wait)), None) or self._awaits()
+        waiting_for = next((a.reason for a in actions if isinstance(a, Wait)), None) or self._awaits()
+        if waiting_for is not None and waiting_for != self.waiting_for and self._paused_for(waiting_for):
+            self.store.add_event(self.clock(), "Paused", waiting_for)
+        self.waiting_for = waiting_for
         self.store.save(self.state)
         self._act(observation)
         self.swept = self.cluster.sweep(spec, self._sweepable(), self.done)
         return actions
+
+    def _paused_for(self, reason: str) -> bool:
+        until = paused_until(self.state)
+        return until is not None and reason == words(until)
 
     def interrupt(self, spec: HPOStudySpec) -> None:
         """Stop all runs with checkpoints, without ending the study: it goes on with the next loop."""
@@ -145,7 +153,9 @@ class StudyLoop:
             for disagreement in disagreements(observed, view.result, run.rung):
                 self._disagree(disagreement)
         price = price_per_second(spec.budget, run.memory_class)
-        ended = RunEnded(run.name, view.result, view.held_seconds, price, samples, view.message)
+        ended = RunEnded(
+            run.name, view.result, view.held_seconds, price, samples, view.message, view.no_space, self.clock()
+        )
         settle(self.state, ended, None if patience is None else self.clock())
         self._record_end(self.state.runs[run.name], view.result)
 
@@ -216,8 +226,9 @@ class StudyLoop:
 
     def _record_end(self, run: Run, result: RunResult | None) -> None:
         if run.state in (RunState.LOST, RunState.FAULT, RunState.OUT_OF_MEMORY):
+            kind = f"Run{run.state}" if run.no_space_at is None else "NoSpace"
             device = f" on {result.device}" if result is not None else ""
-            self.store.add_event(self.clock(), f"Run{run.state}", f"{run.name}{device}: {run.message or 'no record'}")
+            self.store.add_event(self.clock(), kind, f"{run.name}{device}: {run.message or 'no record'}")
 
 
 def _words(action: Action, state: StudyState) -> str | None:

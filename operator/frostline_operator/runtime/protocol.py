@@ -44,6 +44,8 @@ class RunView:
     """Since it was started."""
     message: str = ""
     """For people, where it ended without a record."""
+    no_space: bool = False
+    """It ended without a record because there was no space to write it to."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,9 @@ class ExitCode(enum.IntEnum):
     """The study itself is at fault (bad model, bad data, bad entrypoint): never retried."""
     INFRASTRUCTURE = 44
     """Device, driver, storage or the trainer itself failed: tried again, elsewhere if there is a choice."""
+    NO_SPACE = 45
+    """No space was left to write to: tried again after a pause, without limit. A process's exit code only; the record,
+    where there is room for one, has 44 and `no_space`, which operators of earlier versions can read."""
     STOPPED = 143
     """Stopped by SIGTERM or SIGINT with a checkpoint: resumed, not charged as a failure."""
 
@@ -86,6 +89,8 @@ class RunResult(Record):
     """From the process's start to its result, lingering excluded: what the run is charged."""
     train_seconds: Annotated[float, Field(ge=0)] = 0.0
     """Of these, in training and validation: what the cost model learns its speed from."""
+    no_space: bool = False
+    """It failed because no space was left to write to (ENOSPC, EDQUOT): no fault of trial, device or trainer."""
     message: Annotated[str, Field(max_length=1024)] = ""
     """For people: what went wrong and what would help."""
 

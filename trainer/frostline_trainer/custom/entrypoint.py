@@ -39,7 +39,7 @@ from frostline_trainer.contract import (
 from frostline_trainer.custom.turns import Turns
 from frostline_trainer.data.fingerprint import Fingerprint, check_unchanged, fingerprint
 from frostline_trainer.data.order import BatchOrder
-from frostline_trainer.device.failures import is_device_failure, is_out_of_memory
+from frostline_trainer.device.failures import is_device_failure, is_no_space, is_out_of_memory
 from frostline_trainer.device.placement import host_memory, to_device
 from frostline_trainer.errors import InfrastructureFault, StudyFault, located
 from frostline_trainer.logs import log
@@ -326,7 +326,7 @@ def run_custom(
         except (StudyFault, InfrastructureFault):
             raise
         except Exception as error:
-            if is_out_of_memory(error) or is_device_failure(error):
+            if is_out_of_memory(error) or is_device_failure(error) or is_no_space(error):
                 raise
             traceback.print_exc()
             raise StudyFault(f"entrypoint {spec.model.entrypoint} raised {located(error)}") from error

@@ -1,4 +1,4 @@
-"""Which errors say that the device's memory did not suffice, and which that the device itself failed.
+"""Which errors say that memory or disk did not suffice, and which that the device itself failed.
 
 PyTorch has a class of its own for the caching allocator's errors only. What libraries below it run into comes as
 `RuntimeError` (`torch.AcceleratorError` from 2.8 on), told apart by the words of CUDA, cuBLAS, cuDNN and NCCL.
@@ -6,9 +6,11 @@ PyTorch has a class of its own for the caching allocator's errors only. What lib
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 
 import torch
+from safetensors import SafetensorError
 
 _OUT_OF_MEMORY = (
     "out of memory",  # "CUDA error: out of memory", cuDNN's, NCCL's "Cuda failure 2 'out of memory'"
@@ -23,6 +25,7 @@ _OUT_OF_MEMORY = (
     "can't allocate memory",  # PyTorch's allocator of host memory
     "cannot allocate memory",  # ENOMEM
 )
+_NO_SPACE = ("no space left on device", "disk quota exceeded")
 _DEVICE_FAILED = (
     "cuda error",
     "cuda driver",
@@ -56,6 +59,14 @@ def is_device_failure(error: BaseException) -> bool:
     return not is_out_of_memory(error) and any(_says(one, _DEVICE_FAILED) for one in _causes(error))
 
 
+def is_no_space(error: BaseException) -> bool:
+    """Whether it says that a disk, or somebody's share of it, is full."""
+    return any(
+        (isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT)) or _says(one, _NO_SPACE)
+        for one in _causes(error)
+    )
+
+
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """The error and what it was raised from."""
     while error is not None:
@@ -66,4 +77,4 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _says(error: BaseException, words: tuple[str, ...]) -> bool:
     """Of errors that libraries raise; a person's own `ValueError` may speak of anything."""
     text = str(error).lower()
-    return isinstance(error, (RuntimeError, OSError)) and any(word in text for word in words)
+    return isinstance(error, (RuntimeError, OSError, SafetensorError)) and any(word in text for word in words)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from frostline_operator.runtime.protocol import Trouble
+from frostline_trainer.contract import ExitCode
 
 _LONGEST = 500
 """Characters of somebody else's message."""
@@ -111,6 +112,8 @@ def ended(exit_code: int | None, reason: str, message: str) -> str:
         return "its container ran out of main memory (OOMKilled); raise resources.limits.memory in the template"
     if reason in ("StartError", "ContainerCannotRun"):
         return f"its container could not start: {message[:_LONGEST]}; correct the image or the template"
+    if exit_code == ExitCode.NO_SPACE:
+        return "no space was left to write to, not even for its record; make room on its node or raise the quota"
     return f"its container ended with exit code {exit_code} ({reason}) and left no result; see its log"
 
 

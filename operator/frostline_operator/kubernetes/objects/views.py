@@ -11,7 +11,7 @@ import pydantic
 from frostline_operator.engine.state import Run, RunState
 from frostline_operator.kubernetes.objects import diagnosis, names
 from frostline_operator.runtime.protocol import RunView, Trouble
-from frostline_trainer.contract import RunResult
+from frostline_trainer.contract import ExitCode, RunResult
 
 Manifest = Mapping[str, Any]
 
@@ -39,7 +39,8 @@ def view(run: Run, job: Manifest | None, pods: Sequence[Manifest], now: float) -
         lasted = 0.0 if ended is None else _between(ended.get("startedAt"), ended.get("finishedAt"), now)
         seconds = result.seconds if result is not None else lasted
         message = "" if result is not None else epitaph(pod, ended)
-        return RunView(run.name, "Ended", result=result, held_seconds=seconds, message=message)
+        full = result is None and ended is not None and ended.get("exitCode") == ExitCode.NO_SPACE
+        return RunView(run.name, "Ended", result=result, held_seconds=seconds, message=message, no_space=full)
     running = None if pod is None else _running_since(pod)
     held = _between(running, None, now)
     if pod is not None and not pod.get("_gone"):

@@ -108,6 +108,12 @@ def test_without_a_record_the_pod_is_asked() -> None:
     assert "exit code 137" in seen.message
 
 
+def test_an_exit_code_says_that_there_was_no_space_for_a_record() -> None:
+    full = view(run(), None, [pod("Failed", ended(ExitCode.NO_SPACE, "", "Error"))], NOW)
+    assert full.no_space and "no space" in full.message
+    assert not view(run(), None, [pod("Failed", ended(ExitCode.INFRASTRUCTURE, "", "Error"))], NOW).no_space
+
+
 @pytest.mark.parametrize(
     ("the_pod", "words"),
     [

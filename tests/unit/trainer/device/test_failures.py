@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from frostline_trainer.device.failures import is_device_failure, is_out_of_memory
+from frostline_trainer.device.failures import is_device_failure, is_no_space, is_out_of_memory
 
 OUT_OF_MEMORY: list[BaseException] = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
@@ -60,3 +63,20 @@ def test_what_an_error_was_raised_from_counts() -> None:
             raise RuntimeError("while tracing") from error
     except RuntimeError as outer:
         assert is_out_of_memory(outer)
+
+
+NO_SPACE: list[BaseException] = [
+    OSError(errno.ENOSPC, "No space left on device"),
+    OSError(errno.EDQUOT, "Disk quota exceeded"),
+    SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    RuntimeError("[enforce fail at inline_container.cc:603] . unexpected pos: No space left on device"),
+]
+
+
+@pytest.mark.parametrize("error", NO_SPACE)
+def test_a_full_disk_is_neither_memory_nor_device_nor_the_persons_own_words(error: BaseException) -> None:
+    wrapped = RuntimeError("could not write")
+    wrapped.__cause__ = error
+    assert is_no_space(error) and is_no_space(wrapped)
+    assert not is_out_of_memory(error) and not is_device_failure(error)
+    assert not is_no_space(ValueError(str(error))) and not is_no_space(OSError(errno.EIO, "Input/output error"))
