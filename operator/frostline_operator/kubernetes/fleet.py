@@ -208,11 +208,11 @@ class Fleet:
                 offered.append(MemoryClass(each.name, each.usable_bytes, me.held[each.name] + part))
             return tuple(offered)
 
-    def settle(self, uid: str, spec: HPOStudySpec, state: StudyState) -> None:
-        """What a study has made of its offer."""
+    def settle(self, uid: str, spec: HPOStudySpec, state: StudyState, paused: bool = False) -> None:
+        """What a study has made of its offer; one that is paused, as for a full disk, leaves devices to others."""
         busy = state.busy()
         waiting = sum(1 for trial in state.trials.values() if trial.waiting and trial.index not in busy)
-        going = state.finished is None and not spec.suspend
+        going = state.finished is None and not spec.suspend and not paused
         with self._lock:
             me = self._me(uid, spec)
             me.held = _held(state)

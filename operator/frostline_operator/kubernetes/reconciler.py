@@ -266,7 +266,7 @@ class StudyController:
         part, loop = self._with, self._loop_of(profile)
         part.sweeper.keeps = _keeps(body, names.KEEP_CHECKPOINTS)
         loop.tick(spec)
-        part.fleet.settle(self.study.uid, spec, loop.state)
+        part.fleet.settle(self.study.uid, spec, loop.state, loop.paused)
         part.cluster.tidy(loop.state)
         if self._trials_lag(spec, loop, draft.now):
             return Requeue(_SOON_SECONDS, "the HPOTrials of a study that is over are being written")

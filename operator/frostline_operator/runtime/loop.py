@@ -92,6 +92,12 @@ class StudyLoop:
         self.swept = self.cluster.sweep(spec, self._sweepable(), self.done)
         return actions
 
+    @property
+    def paused(self) -> bool:
+        """Whether it starts nothing now, since there was no space left to write to."""
+        until = paused_until(self.state)
+        return until is not None and self.clock() < until
+
     def _paused_for(self, reason: str) -> bool:
         until = paused_until(self.state)
         return until is not None and reason == words(until)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from frostline_trainer.contract import RunResult
+from tests.integration.conftest import fill
 
 GPT2 = {"family": "CausalLM", "config": {"model_type": "gpt2", "n_layer": 2, "n_embd": 32, "n_head": 2}}
 
@@ -217,3 +218,19 @@ def test_help_teaches() -> None:
 def test_the_contract_is_imported_without_torch() -> None:
     script = "import sys, frostline_trainer.contract; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("room_for_the_record", [True, False])
+def test_a_full_disk_is_said_by_the_exit_code_and_by_the_record_where_there_is_room_for_it(
+    room_for_the_record: bool, tmp_path: Path, small_disk: Path
+) -> None:
+    spec = document(tmp_path, checkpoint=str(small_disk / "checkpoints"), metricsFile=None)
+    fill(small_disk)
+    environment = {} if room_for_the_record else {"FROSTLINE_RESULT": str(small_disk / "result.json")}
+    process = start(tmp_path, spec, **environment)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 45, output
+    if room_for_the_record:
+        record = result(tmp_path)
+        assert record.no_space and record.exit_code == 44, "operators of earlier versions know no 45"
+        assert "no space is left to write to" in record.message

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from frostline_operator.engine.state import StudyState
+from frostline_operator.engine.state import StudyState, Trial
 from frostline_operator.kubernetes.client.api import NODES, PODS, Api, ApiError, Resource
 from frostline_operator.kubernetes.fleet import Fleet
 from frostline_operator.kubernetes.settings import OperatorSettings
@@ -65,6 +65,19 @@ def test_what_was_offered_to_one_and_what_others_hold_is_not_offered_to_anybody_
     assert devices(fleet, "second", **wants_two) == 0
     fleet.settle("first", study(**wants_two), StudyState())
     assert devices(fleet, "second", **wants_two) == 2, "what was not taken of an offer is free again"
+    fleet.stop()
+
+
+def test_a_paused_study_leaves_its_devices_to_others(api: FakeApi) -> None:
+    api.put(NODES, node("n", 1))
+    fleet = started(api)
+    wants_one = {"search": {"trials": 4, "parallelism": 1}}
+    waiting = StudyState({0: Trial(0, "s-0000", 0, {"lr": 0.1}, 0)})
+    for paused, left in ((False, 0), (True, 1)):
+        fleet.offer("paused", study(**wants_one), waiting)
+        fleet.settle("paused", study(**wants_one), waiting, paused)
+        assert devices(fleet, "other", **wants_one) == left
+        fleet.settle("other", study(**wants_one), StudyState())
     fleet.stop()
 
 
