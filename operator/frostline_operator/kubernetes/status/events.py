@@ -40,6 +40,8 @@ class Event:
 _ENGINE: dict[str, tuple[Type, str]] = {
     "FailTrial": ("Warning", "Train"),
     "RunLost": ("Warning", "Train"),
+    "NoSpace": ("Warning", "Train"),
+    "Paused": ("Warning", "StartRun"),
     "RunFault": ("Warning", "Train"),
     "RunOutOfMemory": ("Warning", "Train"),
     "Deadline": ("Warning", "StopRun"),

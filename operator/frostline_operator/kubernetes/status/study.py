@@ -171,11 +171,14 @@ def _set_progressing(draft: Draft, situation: Situation, blocked: bool) -> None:
 
 
 def lost_runs(state: StudyState) -> list[Run]:
-    """Runs that left no record, where a trial of theirs has had no other one since; in the order of their start."""
+    """Runs that left no record, where a trial of theirs has had no other one since; in the order of their start.
+
+    Those that had no space to write to are no loss of attempts: the study is paused and says so itself.
+    """
     last = {index: run for run in state.runs.values() if not run.state.active for index in run.trials}
     undone = {t.index for t in state.trials.values() if t.outcome in (None, "Failed")}
     lost = {run.name for index, run in last.items() if run.state is RunState.LOST and index in undone}
-    return [run for run in state.runs.values() if run.name in lost]
+    return [run for run in state.runs.values() if run.name in lost and run.no_space_at is None]
 
 
 def _count(count: int, what: str) -> str:

@@ -38,7 +38,7 @@ def test_an_event_has_what_the_api_asks_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "reason", ["FailTrial", "Deadline", "SourceDisagreement", "CheckpointsLeft"]
+    "reason", ["FailTrial", "NoSpace", "Paused", "Deadline", "SourceDisagreement", "CheckpointsLeft"]
     + [f"Run{state}" for state in (RunState.LOST, RunState.FAULT, RunState.OUT_OF_MEMORY)],
 )  # fmt: skip
 def test_what_goes_wrong_with_runs_is_a_warning(reason: str) -> None:

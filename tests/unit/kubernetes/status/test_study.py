@@ -124,6 +124,17 @@ def test_one_run_is_running() -> None:
     assert [c["message"] for c in document["conditions"] if c["type"] == "Progressing"] == ["1 run is running"]
 
 
+def test_a_run_without_space_is_told_by_the_pause_and_not_as_an_attempt_that_was_used_up() -> None:
+    world = World(study(), 1)
+    world.tick()
+    run = world.state.active_runs[0]
+    settle(world.state, RunEnded(run.name, None, 1.0, message="full", no_space=True, at=world.now), None)
+    begun = draft()
+    where = situation(world)
+    set_conditions(begun, where, summarize(where.observation))
+    assert "True" not in [c["status"] for c in begun.conditions.listed() if c["type"] == "RunsLost"]
+
+
 def test_while_runs_are_lost_a_condition_says_which_and_what_helps() -> None:
     world = World(study(), 1)
     world.tick()
