@@ -106,8 +106,10 @@ class StudyLoop:
         """Stop all runs with checkpoints, without ending the study: it goes on with the next loop."""
         for run in self.state.active_runs:
             self.state.update_run(run.name, state=RunState.STOPPING)
-        self.store.save(self.state)
-        self._act(self.observe(spec))
+        try:
+            self.store.save(self.state)
+        finally:  # runs that stop need nothing of what is saved, and a full disk must not keep them
+            self._act(self.observe(spec))
 
     def book_only(self, spec: HPOStudySpec) -> None:
         """Book what has ended and start nothing: for the time after `interrupt`."""

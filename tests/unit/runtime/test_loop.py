@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -125,6 +126,18 @@ def test_a_run_in_any_state_of_which_anything_is_left_comes_to_its_end(
     else:
         play(loop)
     assert not loop.state.runs[first].state.active
+
+
+def test_runs_are_told_to_stop_though_the_state_cannot_be_saved(tmp_path: Path) -> None:
+    place = Place()
+    store = SqliteStore(tmp_path / "s.sqlite3")
+    loop = StudyLoop("s", "uid", PROFILE, place, store, lambda: 1000.0)
+    loop.tick(SPEC)
+    runs = {run.name for run in loop.state.active_runs}
+    store.close()
+    with pytest.raises(sqlite3.Error):
+        loop.interrupt(SPEC)
+    assert runs and place.told == runs
 
 
 def test_runs_that_are_told_to_stop_before_they_were_started_end_at_once_and_give_back_their_reservation(
