@@ -125,7 +125,7 @@ def _beside(reference: Reference, session: Session) -> str:
 def _view(session: Session, console: Console, form: Form) -> View:
     if form == "json":
         return JsonView(session)
-    if form == "live" and console.is_terminal:
+    if form == "live" and console.is_terminal and not console.is_dumb_terminal:  # one that cannot redraw shows nothing
         return LiveView(session, console)
     return PlainView(session, console)
 

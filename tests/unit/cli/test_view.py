@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from frostline_operator.api.study import HPOStudy
-from frostline_operator.cli.view import LiveView, _picture
+from frostline_operator.cli.run import _view
+from frostline_operator.cli.view import LiveView, PlainView, _picture
 from frostline_operator.engine.reconcile import Sample
 from frostline_operator.local.session import Session
 from tests.unit.engine.world import PROFILE, World, study
@@ -78,3 +79,12 @@ def test_without_colours_it_is_still_redrawn(session: Session, monkeypatch: pyte
     text = cast(io.StringIO, console.file).getvalue()
     assert "50%" in text and "\x1b[2K" in text, "each picture takes the last one's place"
     assert "\x1b[3" not in text, "no colour"
+
+
+@pytest.mark.parametrize(("term", "expected"), [("xterm", LiveView), ("dumb", PlainView)])
+def test_a_terminal_that_cannot_redraw_gets_lines(
+    session: Session, monkeypatch: pytest.MonkeyPatch, term: str, expected: type
+) -> None:
+    monkeypatch.setenv("TERM", term)
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, legacy_windows=False)
+    assert type(_view(session, console, "live")) is expected
