@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from frostline_operator.cli.view import progress_of
+from frostline_operator.cli.progress import ProgressMeter
 from frostline_operator.engine.remaining import seconds_left
 from frostline_operator.engine.summary import summarize
 from frostline_operator.local.session import Session
@@ -18,6 +18,7 @@ class JsonView:
 
     def __init__(self, session: Session, every_seconds: float = 5.0) -> None:
         self._session = session
+        self._meter = ProgressMeter(session)
         self._told = len(session.store.events())
         self._every = every_seconds
         self._last = -every_seconds
@@ -31,6 +32,7 @@ class JsonView:
     def update(self) -> None:
         """Write what is new."""
         self._events()
+        self._meter.read()  # at each look, so that it knows when a run was started
         if time.monotonic() - self._last >= self._every:
             self._last = time.monotonic()
             self._progress()
@@ -48,13 +50,13 @@ class JsonView:
     def _progress(self) -> None:
         observed = self._session.observe()
         summary = summarize(observed)
-        progress = progress_of(self._session)
+        progress = self._meter.read()
         _write(
             "progress",
             time.time(),
             trials=summary.trials,
             decided=summary.decided,
-            running={name: round(share, 3) for name, share in progress.items()},
+            running={name: round(done.share, 3) for name, done in progress.items()},
             best=None if summary.best is None else summary.best.value,
             secondsLeft=seconds_left(observed, summary, progress),
         )

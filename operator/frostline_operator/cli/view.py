@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from frostline_operator.api.quantity import parse_duration
+from frostline_operator.cli.progress import ProgressMeter, share_done
 from frostline_operator.cli.tables import Fitting, print_whole
 from frostline_operator.engine.remaining import seconds_left
-from frostline_operator.engine.state import Run
 from frostline_operator.engine.summary import Summary, summarize
 from frostline_operator.local.session import Session
 from frostline_operator.report import numbers
@@ -44,6 +44,7 @@ class LiveView:
         self._session = session
         self._live = Live(console=console, refresh_per_second=4, transient=True)
         self._events = _Events(session)
+        self._meter = ProgressMeter(session)
 
     def __enter__(self) -> LiveView:
         self._live.start()
@@ -56,7 +57,7 @@ class LiveView:
         """Redraw."""
         for line in self._events.new():
             self._live.console.print(line, highlight=False, style="dim")
-        self._live.update(_picture(self._session))
+        self._live.update(_picture(self._session, self._meter))
 
     def say(self, message: str) -> None:
         """Above the picture."""
@@ -70,6 +71,7 @@ class PlainView:
         self._session = session
         self._console = console
         self._events = _Events(session)
+        self._meter = ProgressMeter(session)
         self._every = every_seconds
         self._last = time.monotonic()
 
@@ -83,9 +85,10 @@ class PlainView:
         """Print what is new."""
         for line in self._events.new():
             self.say(line)
+        self._meter.read()  # at each look, so that it knows when a run was started
         if time.monotonic() - self._last >= self._every:
             self._last = time.monotonic()
-            self.say(f"{time.strftime('%H:%M:%S')} {_progress_line(self._session)}")
+            self.say(f"{time.strftime('%H:%M:%S')} {_progress_line(self._session, self._meter)}")
 
     def say(self, message: str) -> None:
         """A line."""
@@ -103,7 +106,7 @@ class _Events:
         return [f"{time.strftime('%H:%M:%S', time.localtime(at))} {message}" for at, _, message in fresh]
 
 
-def _picture(session: Session) -> RenderableType:
+def _picture(session: Session, meter: ProgressMeter) -> RenderableType:
     seen = session.observe()
     summary = summarize(seen)
     table = rung_table(summary, session)
@@ -113,7 +116,7 @@ def _picture(session: Session) -> RenderableType:
     parts += [Text(f"{c.type}: {c.message}", style="yellow") for c in summary.conditions]
     if session.loop.waiting_for:
         parts.append(Text(f"waiting: {session.loop.waiting_for}", style="yellow"))
-    left = seconds_left(seen, summary, progress_of(session))
+    left = seconds_left(seen, summary, meter.read())
     parts.append(Text(f"about {numbers.duration(left)} left" if left is not None else "time left: not known yet"))
     return Group(*parts)
 
@@ -154,21 +157,11 @@ def _runs(session: Session) -> RenderableType:
         table.add_column(no_wrap=True)
     lines = []
     for run in session.loop.state.active_runs:
-        done = _share_done(session, run)
+        done = share_done(session, run)
         names = f"{len(run.trials)} trial{'s' if len(run.trials) > 1 else ''}, {run.layers} layers, {run.memory_class}"
         table.add_row(run.name, names, run.state.lower(), ProgressBar(1.0, done, width=24), f"{done:.0%}")
         lines.append(f"{run.name}: {done:.0%}, {run.state.lower()}, {names}")
     return Fitting(table, Text("\n".join(lines)))
-
-
-def progress_of(session: Session) -> dict[str, float]:
-    """Share of its training that each active run has done, by its name."""
-    return {run.name: _share_done(session, run) for run in session.loop.state.active_runs}
-
-
-def _share_done(session: Session, run: Run) -> float:
-    newest = max((s.tokens for s in session.store.samples(run.name)), default=run.start_tokens)
-    return min(1.0, max(0.0, (newest - run.start_tokens) / max(1, run.tokens - run.start_tokens)))
 
 
 def _best_line(summary: Summary, session: Session) -> str:
@@ -199,11 +192,11 @@ def _budget_lines(summary: Summary, session: Session) -> list[str]:
     return [f"budget: {', '.join(found)} (reservations counted)"] if found else []
 
 
-def _progress_line(session: Session) -> str:
+def _progress_line(session: Session, meter: ProgressMeter) -> str:
     seen = session.observe()
     summary = summarize(seen)
-    runs = ", ".join(f"{run.name} {_share_done(session, run):.0%}" for run in session.loop.state.active_runs)
-    left = seconds_left(seen, summary, progress_of(session))
+    runs = ", ".join(f"{run.name} {share_done(session, run):.0%}" for run in session.loop.state.active_runs)
+    left = seconds_left(seen, summary, meter.read())
     about = "" if left is None else f"; about {numbers.duration(left)} left"
     return f"{summary.decided}/{summary.trials} trials decided; running: {runs or 'nothing'}{about}"
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from frostline_operator.api.study import HPOStudy
+from frostline_operator.cli.progress import ProgressMeter
 from frostline_operator.cli.run import _view
 from frostline_operator.cli.view import LiveView, PlainView, _picture
 from frostline_operator.engine.reconcile import Sample
@@ -50,7 +51,7 @@ def session() -> Session:
 
 def drawn(session: Session, width: int) -> str:
     console = Console(file=io.StringIO(), force_terminal=True, no_color=True, width=width, legacy_windows=False)
-    console.print(_picture(session))
+    console.print(_picture(session, ProgressMeter(session)))
     return Text.from_ansi(cast(io.StringIO, console.file).getvalue()).plain
 
 
