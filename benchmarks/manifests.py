@@ -15,11 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from frostline_operator.api.dump import to_yaml
-from frostline_operator.api.manifest import read_documents
-
 from frostline_operator.api.loader import parse_study
 from frostline_operator.api.problems import StudyError
+from frostline_operator.api.yaml import read_documents, to_yaml
 from frostline_operator.engine.profiling import choices_document
 from frostline_trainer.contract import ProfileSpec
 from frostline_trainer.profile.preflight import preflight

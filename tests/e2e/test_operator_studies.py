@@ -55,7 +55,7 @@ def test_an_example_completes_with_the_values_that_one_machine_finds(
     assert status["best"]["value"] == values[best]
     assert status["phase"] == "Complete"
     assert status["reason"] == "Completed"
-    assert status["rung"] == f"{top + 1}/{top + 1}"
+    assert status["rung"] == f"{top}/{top}"
     assert {trial["status"]["state"] for trial in studies.trials(name)} == {"Completed", "Dropped"}
 
 
@@ -64,7 +64,7 @@ def test_what_a_person_sees_with_kubectl(studies: Studies) -> None:
     studies.workloads.kubectl("wait", "--for=condition=Complete", "study/seen", "--timeout=240s")
 
     header, row = studies.workloads.kubectl("get", "studies").splitlines()
-    assert header.split() == ["NAME", "PHASE", "RUNG", "TRIALS", "BEST", "BUDGET", "AGE"]
+    assert header.split() == ["NAME", "PHASE", "RUNG", "TRIALS", "BEST", "BUDGET", "REASON", "AGE"]
     assert row.split()[:4] == ["seen", "Complete", "2/2", "4/4"]
     assert row.split()[5].endswith("%")
     header, *rows = studies.workloads.kubectl("get", "trials", "-l", "hpo.frostline.dev/study=seen").splitlines()

@@ -16,7 +16,7 @@ from frostcluster.prometheus import promtool
 from ruamel.yaml import YAML
 from tests.e2e.operating import ROOT
 from tests.unit.engine.world import World, study
-from tests.unit.kubernetes.test_metrics import CLASSES, shown, whole
+from tests.unit.kubernetes.status.test_metrics import CLASSES, shown, whole
 
 RULES = ROOT / "charts" / "frostline" / "rules" / "frostline.yaml"
 DOCUMENT = YAML(typ="safe").load(RULES.read_text(encoding="utf-8"))
